@@ -9,7 +9,7 @@ SUITES ?=
 MAKEFLAGS += --no-print-directory
 export PREFIX
 
-.PHONY: all setup demo test lint bench bench-micro fuzz asan tsan install clean help
+.PHONY: all setup demo test lint format bench bench-micro fuzz asan tsan install clean help
 
 all: ## build the program into build/ (the default)
 	@scripts/setup.sh build
@@ -27,6 +27,10 @@ test: ## run every test; SUITES="unit netns" chooses some
 lint: ## warnings as errors with gcc and clang, clang-tidy, format, layers, shell, python
 	@scripts/setup.sh lint
 	@scripts/lint.sh
+
+format: ## rewrite src/ and tests/ as .clang-format says
+	@scripts/setup.sh lint
+	@git ls-files -co --exclude-standard 'src/*.[ch]' 'tests/*.[ch]' | xargs -r clang-format -i
 
 bench: ## measure a whole tunnel between namespaces (root)
 	@scripts/setup.sh bench
@@ -57,4 +61,4 @@ clean: ## remove what was built; the cached OpenSSL stays
 	rm -rf build build-* .setup
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14

@@ -48,7 +48,7 @@ fi
 
 if [ $quiet = 1 ]; then
 	exec 3>&1 >".setup/build.$$.log" 2>&1
-	trap 'code=$?; [ $code = 0 ] || cat ".setup/build.$$.log" >&3; rm -f ".setup/build.$$.log"' EXIT
+	trap 'test $? = 0 || cat ".setup/build.$$.log" >&3; rm -f ".setup/build.$$.log"' EXIT
 fi
 
 # All that configuring depends on and ninja does not see by itself.

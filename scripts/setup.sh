@@ -26,7 +26,8 @@ done
 # shellcheck disable=SC2086 # a list
 wanted=$(printf '%s\n' $wanted | sort -u)
 command -v dpkg-query >/dev/null ||
-	die "this is no Debian system; install by hand what these Debian packages hold:" $wanted
+	die "this is no Debian system; install by hand what these Debian packages hold:
+$wanted"
 
 missing() {
 	# shellcheck disable=SC2086 # a list
@@ -57,7 +58,7 @@ if [ -n "$need" ]; then
 fi
 
 # OpenSSL is looked for again when what was found is gone or its recipe changed.
-if [ -f .setup/openssl.env ] && [ .setup/openssl.env -nt scripts/setup-openssl.sh ]; then
+if [ -n "$(find .setup/openssl.env -newer scripts/setup-openssl.sh 2>/dev/null)" ]; then
 	# shellcheck source=/dev/null
 	. .setup/openssl.env
 	[ -z "$SM_OPENSSL" ] || [ ! -x "$SM_OPENSSL" ] || exit 0
