@@ -13,8 +13,7 @@ export PREFIX
 
 all: ## build the program into build/ (the default)
 	@scripts/setup.sh build
-	@scripts/build.sh -q release
-	@echo "built: build/shadowmesh"
+	@scripts/build.sh release
 
 demo: all ## show a small mesh at work on this machine (root)
 	@scripts/setup.sh demo

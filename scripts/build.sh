@@ -7,7 +7,7 @@
 # usage: build.sh [-q] KIND [FOLDER [MESON-OPTION...]]
 #   KIND    release, asan, tsan, fuzz, gcc or clang (these two with -Werror)
 #   FOLDER  default: build for release, else build-KIND
-#   -q      nothing but errors
+#   -q      nothing but errors; without it, the compiler's progress too
 set -eu
 unset CDPATH
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -65,7 +65,12 @@ if [ ! -f "$folder/build.ninja" ] || ! inputs "$@" | cmp -s - "$known"; then
 		again=--reconfigure
 	fi
 	# shellcheck disable=SC2086 # the options are lists
-	CC=$compiler meson setup $again "$folder" $options "$@"
+	CC=$compiler meson setup $again "$folder" $options "$@" >".setup/meson.$$.log" 2>&1 || {
+		cat ".setup/meson.$$.log" >&2
+		rm -f ".setup/meson.$$.log"
+		exit 1
+	}
+	rm -f ".setup/meson.$$.log"
 	inputs "$@" >"$known"
 fi
 ninja -C "$folder" -j "${JOBS:-$(getconf _NPROCESSORS_ONLN)}"

@@ -33,7 +33,7 @@ check_tidy() {
 	scripts/build.sh -q clang || return
 	run-clang-tidy -quiet -j "$jobs" -p build-clang "^$PWD/src/.*\.c$" >.setup/tidy.log 2>&1
 	local code=$?
-	grep -E -A 6 '(warning|error):' .setup/tidy.log
+	sed 's/\x1b\[[0-9;]*m//g' .setup/tidy.log | grep -E -A 6 '(warning|error):'
 	return $code
 }
 
