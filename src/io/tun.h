@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+/*
+ * TAP and TUN devices: created, or taken over if persistent; one descriptor for each queue.
+ */
+#ifndef SM_IO_TUN_H
+#define SM_IO_TUN_H
+
+#include "base/base.h"
+#include "wire/const.h"
+
+#include <net/if.h>
+
+/* Each read and write carries a struct virtio_net_hdr (10 bytes) in front. */
+#define SM_VNET_HDR_LEN 10u
+
+struct sm_tun {
+	char name[IFNAMSIZ];
+	int ifindex;
+	enum sm_mode mode;
+	uint32_t queues;
+	int fd[SM_WORKER_MAX];
+	bool taken_over; /* it existed before */
+	int lock_fd;	 /* keeps a second reader away */
+};
+
+#define SM_TUN_ERROR_MAX 256
+
+/**
+ * sm_tun_open() - Open @queues descriptors, non-blocking, IFF_NO_PI | IFF_VNET_HDR, no offloads yet
+ * @name: "smesh0", or with %d for the kernel to number
+ * @error: SM_TUN_ERROR_MAX bytes: cause and cure in a sentence
+ *
+ * A device that another process reads (ours or not) is refused with the holder named: two readers would
+ * steal each other's frames.
+ * Return: 0; -EBUSY; -EPERM; -ENOENT no /dev/net/tun; -EINVAL persistent device of another kind
+ */
+SM_MUST_CHECK int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queues, struct sm_tun *ret_tun, char *error);
+void sm_tun_close(struct sm_tun *tun);
+
+#endif
