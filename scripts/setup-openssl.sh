@@ -140,7 +140,7 @@ fi
 
 # The key names all that changes the result, besides the source's version.
 key=$(printf '%s\n' "$CONFIG" "$FLAGS" "$suite" "$(uname -m)" \
-	"$($CC -dumpfullversion -dumpmachine)" "$(ldd --version 2>/dev/null | head -n 1)" |
+	"$($CC -dumpfullversion -dumpmachine)" "$(ldd --version 2>/dev/null | sed -n '1s/.* //p')" |
 	sha256sum | cut -c1-12)
 newest=
 for d in "$cache"/openssl-*-"$key"; do
