@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Encoders and decoders of the data packet's header and of the bodies inside sealed packets.
+ */
+#include "wire/data.h"
+
+#define DATAGRAM_LEN_MIN SM_DATA_OVERHEAD
+
+void sm_data_header_encode(const struct sm_data_header *h, uint8_t *buf)
+{
+	struct sm_writer w = sm_writer_init(buf, SM_DATA_HEADER_LEN);
+
+	sm_write_u8(&w, SM_PACKET_DATA);
+	sm_write_u8(&w, h->epoch);
+	sm_write_u8(&w, h->lane);
+	sm_write_u8(&w, 0);
+	sm_write_u32(&w, h->session);
+	sm_write_u64(&w, h->number);
+}
+
+int sm_data_header_decode(const uint8_t *buf, size_t len, struct sm_data_header *ret_header)
+{
+	struct sm_reader r = sm_reader_init(buf, SM_MIN(len, SM_DATA_HEADER_LEN));
+	struct sm_data_header h = {0};
+	uint8_t type, reserved;
+
+	if (len < DATAGRAM_LEN_MIN)
+		return -EBADMSG;
+	type = sm_read_u8(&r);
+	h.epoch = sm_read_u8(&r);
+	h.lane = sm_read_u8(&r);
+	reserved = sm_read_u8(&r);
+	h.session = sm_read_u32(&r);
+	h.number = sm_read_u64(&r);
+	if (sm_reader_done(&r) < 0 || type != SM_PACKET_DATA || reserved != 0)
+		return -EBADMSG;
+	*ret_header = h;
+	return 0;
+}
+
+void sm_part_encode(const struct sm_part *part, uint8_t *buf)
+{
+	struct sm_writer w = sm_writer_init(buf, SM_PART_TRAILER_LEN);
+
+	sm_write_u8(&w, part->index);
+	sm_write_u8(&w, part->count);
+	sm_write_u16(&w, 0);
+}
+
+int sm_part_decode(const uint8_t *buf, struct sm_part *ret_part)
+{
+	struct sm_reader r = sm_reader_init(buf, SM_PART_TRAILER_LEN);
+	struct sm_part part;
+	uint16_t reserved;
+
+	part.index = sm_read_u8(&r);
+	part.count = sm_read_u8(&r);
+	reserved = sm_read_u16(&r);
+	if (sm_reader_done(&r) < 0 || part.count < 2 || part.count > SM_PART_COUNT_MAX ||
+	    part.index >= part.count || reserved != 0)
+		return -EBADMSG;
+	*ret_part = part;
+	return 0;
+}
+
+size_t sm_probe_encode(const struct sm_probe *probe, uint8_t *buf)
+{
+	struct sm_writer w = sm_writer_init(buf, SM_PROBE_LEN_MAX);
+
+	sm_write_u8(&w, (uint8_t)probe->op);
+	sm_write_u64(&w, probe->token);
+	if (probe->op == SM_PROBE_ANSWER) {
+		sm_write_u8(&w, probe->observed.family);
+		sm_write_u16(&w, probe->observed.port);
+		sm_write_bytes(&w, probe->observed.ip, sm_addr_ip_len(probe->observed.family));
+	}
+	return sm_writer_len(&w);
+}
+
+int sm_probe_decode(const uint8_t *buf, size_t len, struct sm_probe *ret_probe)
+{
+	struct sm_reader r = sm_reader_init(buf, len);
+	struct sm_probe probe = {0};
+	uint8_t op = sm_read_u8(&r);
+
+	probe.token = sm_read_u64(&r);
+	switch (op) {
+	case SM_PROBE_REQUEST:
+		probe.op = SM_PROBE_REQUEST;
+		break;
+	case SM_PROBE_ANSWER: {
+		uint8_t family = sm_read_u8(&r);
+		uint16_t port = sm_read_u16(&r);
+		const uint8_t *ip = sm_read_view(&r, sm_addr_ip_len(family));
+
+		if (!ip || sm_addr_from_ip(family, ip, port, &probe.observed) < 0)
+			return -EBADMSG;
+		probe.op = SM_PROBE_ANSWER;
+		break;
+	}
+	default:
+		return -EBADMSG;
+	}
+	if (r.failed)
+		return -EBADMSG;
+	while (sm_reader_left(&r) > 0) {
+		if (sm_read_u8(&r) != 0)
+			return -EBADMSG;
+	}
+	*ret_probe = probe;
+	return 0;
+}
+
+size_t sm_segment_encode(const struct sm_segment *segment, uint8_t *buf)
+{
+	struct sm_writer w = sm_writer_init(buf, SM_STREAM_HEADER_LEN + segment->len);
+
+	assert(segment->len <= SM_STREAM_SEGMENT_MAX);
+	sm_write_u32(&w, segment->offset);
+	sm_write_u32(&w, segment->acked);
+	sm_write_bytes(&w, segment->data, segment->len);
+	return sm_writer_len(&w);
+}
+
+int sm_segment_decode(const uint8_t *buf, size_t len, struct sm_segment *ret_segment)
+{
+	struct sm_reader r = sm_reader_init(buf, len);
+	struct sm_segment segment = {0};
+
+	segment.offset = sm_read_u32(&r);
+	segment.acked = sm_read_u32(&r);
+	segment.len = sm_reader_left(&r);
+	segment.data = sm_read_view(&r, segment.len);
+	if (sm_reader_done(&r) < 0 || segment.len > SM_STREAM_SEGMENT_MAX)
+		return -EBADMSG;
+	*ret_segment = segment;
+	return 0;
+}
