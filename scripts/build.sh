@@ -53,7 +53,7 @@ fi
 
 # All that configuring depends on and ninja does not see by itself.
 inputs() {
-	printf '%s\n' "$compiler" "$options $*" "${PKG_CONFIG_PATH:-}"
+	printf '%s\n' "$compiler" "$options $*" "$SM_OPENSSL_ORIGIN $SM_OPENSSL"
 	scripts/sources.sh
 }
 known=$folder/.inputs

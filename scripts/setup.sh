@@ -29,11 +29,14 @@ command -v dpkg-query >/dev/null ||
 	die "this is no Debian system; install by hand what these Debian packages hold:
 $wanted"
 
+# The wanted packages that dpkg does not call installed.
 missing() {
 	# shellcheck disable=SC2086 # a list
-	dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
-		sed -n 's/^installed //p' | sort -u >.setup/installed
-	printf '%s\n' "$wanted" | grep -vxFf .setup/installed || :
+	{
+		printf 'wanted %s\n' $wanted
+		dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null || :
+	} | awk '$1 == "wanted" { need[$2] } $1 == "installed" { delete need[$2] }
+		END { for (name in need) print name }' | sort
 }
 mkdir -p .setup
 need=$(missing | tr '\n' ' ')
