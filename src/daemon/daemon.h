@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One daemon for one network: start-up and shut-down in order.
+ */
+#ifndef SM_DAEMON_DAEMON_H
+#define SM_DAEMON_DAEMON_H
+
+#include "base/base.h"
+
+/**
+ * struct sm_daemon_options - What the command line says
+ * @config_path:        configuration file
+ * @detach:             go to the background once ready
+ * @log_level_override: enum sm_log_level, or -1: as configured
+ * @check_only:         read and check everything, start nothing
+ */
+struct sm_daemon_options {
+	const char *config_path;
+	bool detach;
+	int log_level_override;
+	bool check_only;
+};
+
+/**
+ * sm_daemon_run() - Run until told to stop
+ *
+ * Context: the program's only thread, before any other was started
+ * Return: exit code: 0 after an orderly end, 1 after a failure, which was reported
+ */
+int sm_daemon_run(const struct sm_daemon_options *options);
+
+#endif
