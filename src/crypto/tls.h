@@ -5,15 +5,22 @@
  * Theory of operation: the owner feeds what arrived with sm_tls_feed(), calls sm_tls_handshake() (in a
  * thread of the pool: it signs) until it returns 1 or fails, takes what is to be sent with
  * sm_tls_output() after every call, then reads and writes plaintext. A channel is used by one thread
- * at a time. The server side allocates its SSL object only after a whole ClientHello has arrived.
+ * at a time. The server side allocates its SSL object only after a whole ClientHello has arrived and was
+ * found to offer TLS 1.3, our protocol and, where one is set, the access key (access.h).
+ *
+ * In TLS 1.3 the client is done before the server has judged the client's certificate: if the server
+ * refuses it, the client learns so from sm_tls_read().
+ *
+ * The SSL_SESSION of the access key's offer is no trust anchor: a handshake is done only when the peer's
+ * certificate was checked in it.
  */
 #ifndef SM_CRYPTO_TLS_H
 #define SM_CRYPTO_TLS_H
 
+#include "crypto/access.h"
 #include "crypto/schedule.h"
 #include "crypto/trust.h"
 
-#define SM_ACCESS_KEY_LEN 32u
 #define SM_TLS_ERROR_MAX 256u
 
 struct sm_tls_config; /* certificate, key, trust, policy: shared by channels, immutable, reference-counted */
@@ -40,7 +47,7 @@ void sm_tls_config_unref(struct sm_tls_config *config);
 SM_MUST_CHECK int sm_tls_new(struct sm_tls_config *config, bool client, struct sm_tls **ret_tls);
 void sm_tls_free(struct sm_tls *tls);
 
-/** sm_tls_feed() - Take received bytes; Return: 0; -ENOBUFS if more than 128 kB are unread (the peer overdoes it) */
+/** sm_tls_feed() - Take received bytes; Return: 0; -ENOBUFS if more than 128 kB are unread; -ENOMEM */
 SM_MUST_CHECK int sm_tls_feed(struct sm_tls *tls, const void *data, size_t len);
 
 /**
@@ -68,7 +75,7 @@ size_t sm_tls_output(struct sm_tls *tls, void *buf, size_t size);
 
 /** sm_tls_read() - Plaintext; Return: bytes, 0 none yet, -ECONNRESET closed by the peer (close_notify), -EPROTO */
 SM_MUST_CHECK int sm_tls_read(struct sm_tls *tls, void *buf, size_t size);
-/** sm_tls_write() - Return: 0, -EPROTO */
+/** sm_tls_write() - Return: 0; -ENOBUFS if more than 1 MiB would wait in the output; -EPROTO */
 SM_MUST_CHECK int sm_tls_write(struct sm_tls *tls, const void *data, size_t len);
 /** sm_tls_shutdown() - Queue close_notify */
 void sm_tls_shutdown(struct sm_tls *tls);
