@@ -29,7 +29,7 @@ lint: ## warnings as errors with gcc and clang, clang-tidy, format, layers, shel
 
 format: ## rewrite src/ and tests/ as .clang-format says
 	@scripts/setup.sh lint
-	@git ls-files -co --exclude-standard 'src/*.[ch]' 'tests/*.[ch]' | xargs -r clang-format -i
+	@scripts/lint.sh rewrite
 
 bench: ## measure a whole tunnel between namespaces (root)
 	@scripts/setup.sh bench

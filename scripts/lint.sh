@@ -6,18 +6,29 @@
 #
 # usage: lint.sh [CHECK...]    default: all
 #   layers format gcc clang tidy shell python
+#   rewrite (only when named): make the sources as .clang-format says
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 jobs=${JOBS:-$(nproc)}
+
+# files PATTERN...: what git tracks or would, without what was just deleted
+files() {
+	git ls-files -co --exclude-standard -- "$@" | while IFS= read -r file; do
+		[ ! -f "$file" ] || printf '%s\n' "$file"
+	done
+}
 
 check_layers() {
 	scripts/check-layers.sh
 }
 
 check_format() {
-	git ls-files -co --exclude-standard 'src/*.[ch]' 'tests/*.[ch]' |
-		xargs -r clang-format --dry-run -Werror
+	files 'src/*.[ch]' 'tests/*.[ch]' | xargs -r -d '\n' clang-format --dry-run -Werror
+}
+
+check_rewrite() {
+	files 'src/*.[ch]' 'tests/*.[ch]' | xargs -r -d '\n' clang-format -i
 }
 
 check_gcc() {
@@ -38,16 +49,13 @@ check_tidy() {
 }
 
 check_shell() {
-	local files
-	mapfile -t files < <(git ls-files -co --exclude-standard |
-		xargs -r -d '\n' awk 'FNR == 1 && /^#!.*[\/ ](ba|da|)sh( |$)/ { print FILENAME } { nextfile }')
-	shellcheck -x "${files[@]}"
+	files | xargs -r -d '\n' awk '
+		FNR == 1 && /^#!.*[\/ ](ba|da|)sh( |$)/ { print FILENAME } { nextfile }' |
+		xargs -r -d '\n' shellcheck -x
 }
 
 check_python() {
-	local files
-	mapfile -t files < <(git ls-files -co --exclude-standard '*.py')
-	/usr/bin/python3 -m pyflakes "${files[@]}"
+	files '*.py' | xargs -r -d '\n' /usr/bin/python3 -m pyflakes
 }
 
 failed=()

@@ -244,13 +244,10 @@ say "building $got: a minute or two, once; log: $log"
 	die "configuring failed: $log"
 }
 total=$(make -C "$work/build" -n build_sw 2>/dev/null | grep -c -- ' -c -o ' || :)
-(
-	cd "$work/build"
-	make -j"$(getconf _NPROCESSORS_ONLN)" build_sw &&
-		make DESTDIR="$work/root" install_sw install_ssldirs
-) >>"$log" 2>&1 9>&- &
+make -C "$work/build" -j"$(getconf _NPROCESSORS_ONLN)" build_sw >>"$log" 2>&1 9>&- &
 build=$!
-trap 'kill $build 2>/dev/null; wait $build 2>/dev/null; exit 130' INT TERM HUP
+# make takes its compilers along
+trap 'kill -TERM $build 2>/dev/null; wait $build 2>/dev/null; exit 130' INT TERM HUP
 ticks=0
 while kill -0 $build 2>/dev/null; do
 	sleep 1
@@ -258,10 +255,12 @@ while kill -0 $build 2>/dev/null; do
 	[ $((ticks % 10)) != 0 ] ||
 		say "compiled $(grep -c -- ' -c -o ' "$log" || :) of $total files"
 done
-wait $build || {
+if ! wait $build ||
+	! make -C "$work/build" DESTDIR="$work/root" install_sw install_ssldirs >>"$log" 2>&1; then
 	tail -n 30 "$log" >&2
 	die "the build failed: $log"
-}
+fi
+trap 'exit 130' INT TERM HUP
 
 # The program gets a configuration of its own: req wants one, and the system's
 # may name providers which this build does not have.
