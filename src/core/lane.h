@@ -21,12 +21,12 @@
 #define SM_BATCH_MAX 64u
 
 struct sm_tx_lane {
-	struct sm_aead *aead;
-	uint32_t session; /* the receiver's index */
+	_Alignas(64) struct sm_aead *aead; /* lanes of different threads share no cache line */
+	uint32_t session;                  /* the receiver's index */
 	uint8_t epoch, lane;
-	_Atomic uint64_t next;	  /* number of the next packet; packets sent so far */
-	_Atomic uint64_t bytes;	  /* of sealed content */
-	_Atomic uint64_t refused; /* packets not sealed because the limit was reached */
+	_Atomic uint64_t next;     /* number of the next packet; packets sent so far */
+	_Atomic uint64_t bytes;    /* of sealed content */
+	_Atomic uint64_t refused;  /* packets not sealed because the limit was reached */
 	_Atomic uint64_t first_us; /* when the first packet was sealed, 0: never */
 };
 
@@ -36,12 +36,12 @@ struct sm_tx_lane {
  * @kinds: last byte of each (enum sm_kind)
  * @n:     packets, at most SM_BATCH_MAX
  *
- * Numbers are consecutive in the order given.
+ * Numbers are consecutive in the order given. Packets behind the ones sealed are not to be sent.
  * Context: owner of the lane; never allocates, logs or blocks
  * Return: packets sealed: @n, or fewer (0) when SM_PACKET_LIMIT does not leave room for all
  */
-SM_MUST_CHECK uint32_t sm_tx_lane_seal(struct sm_tx_lane *lane, struct sm_pbuf *const *pkts, const uint8_t *kinds,
-				       uint32_t n, uint64_t now_us);
+SM_MUST_CHECK uint32_t sm_tx_lane_seal(struct sm_tx_lane *lane, struct sm_pbuf *const *pkts,
+				       const uint8_t *kinds, uint32_t n, uint64_t now_us);
 
 /** struct sm_replay - Sliding window of SM_REPLAY_WINDOW packet numbers (RFC 6479's blocks) */
 struct sm_replay {
@@ -55,12 +55,12 @@ SM_MUST_CHECK int sm_replay_check(const struct sm_replay *window, uint64_t numbe
 uint64_t sm_replay_accept(struct sm_replay *window, uint64_t number);
 
 struct sm_rx_lane {
-	struct sm_aead *aead;
+	_Alignas(64) struct sm_aead *aead;
 	uint8_t epoch, lane;
 	struct sm_replay replay;
 	_Atomic uint64_t packets, bytes;
-	_Atomic uint64_t lost;	    /* gaps not filled so far: falls when a late packet comes */
-	_Atomic uint64_t late;	    /* came after a higher number */
+	_Atomic uint64_t lost;      /* gaps not filled so far: falls when a late packet comes */
+	_Atomic uint64_t late;      /* came after a higher number */
 	_Atomic uint64_t duplicate; /* seen before, or older than the window */
 	_Atomic uint64_t forged;    /* tag did not verify */
 	_Atomic uint64_t first_us;
@@ -73,11 +73,13 @@ struct sm_rx_lane {
  * @ret_kind: last byte of the content
  * @ret_newest: true if this is the highest number so far (only such a packet may suggest a new address)
  *
- * Nothing changes unless the tag verifies, but for the counter of forged ones.
+ * Nothing changes unless the tag verifies, but for the counter of forged ones. A number of
+ * SM_PACKET_LIMIT or above counts as forged.
  * Return: 0, -EBADMSG bad tag, -EALREADY replayed or too old
  */
-SM_MUST_CHECK int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt, const struct sm_data_header *header,
-				  uint64_t now_us, uint8_t *ret_kind, bool *ret_newest);
+SM_MUST_CHECK int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt,
+				  const struct sm_data_header *header, uint64_t now_us,
+				  uint8_t *ret_kind, bool *ret_newest);
 
 /**
  * struct sm_epoch - All lanes under one epoch secret
@@ -89,12 +91,15 @@ struct sm_epoch {
 	uint32_t tx_count, rx_count;
 	struct sm_tx_lane *tx;
 	struct sm_rx_lane *rx;
-	_Atomic uint32_t events; /* SM_EPOCH_EVENT_* already reported by a worker, so that each is told once */
+	uint32_t refs; /* control thread: session and snapshots that hold it */
+	uint16_t port; /* whose counters these are */
+	_Atomic uint32_t
+		events; /* SM_EPOCH_EVENT_* already reported by a worker, so that each is told once */
 };
 
 #define SM_EPOCH_EVENT_RECEIVED 1u /* first packet opened */
-#define SM_EPOCH_EVENT_USED 2u	   /* first data packet in either direction: the epoch's clock starts */
-#define SM_EPOCH_EVENT_WORN 4u	   /* a lane passed SM_REKEY_AFTER_PACKETS */
+#define SM_EPOCH_EVENT_USED     2u /* first data packet in either direction: the epoch's clock starts */
+#define SM_EPOCH_EVENT_WORN     4u /* a lane passed SM_REKEY_AFTER_PACKETS */
 
 struct sm_epoch_secret;
 
@@ -102,11 +107,11 @@ struct sm_epoch_secret;
  * sm_epoch_new() - Derive every lane
  * @client: we are the TLS client
  * @tx_count, @rx_count: lanes including the control lane, at most SM_LANE_MAX
- * Return: 0, -ENOMEM, -EIO
+ * Return: 0, -ENOMEM, -EIO, -EINVAL
  */
-SM_MUST_CHECK int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher, bool client,
-			       uint32_t number, uint32_t remote_session, uint32_t tx_count, uint32_t rx_count,
-			       struct sm_epoch **ret_epoch);
+SM_MUST_CHECK int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher,
+			       bool client, uint32_t number, uint32_t remote_session,
+			       uint32_t tx_count, uint32_t rx_count, struct sm_epoch **ret_epoch);
 void sm_epoch_free(struct sm_epoch *epoch);
 
 #endif

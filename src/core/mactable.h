@@ -15,16 +15,18 @@
 
 struct sm_mactable;
 
-#define SM_MAC_AGE_US (UINT64_C(300) * SM_SEC_US)
-#define SM_MAC_MOVE_US (UINT64_C(1) * SM_SEC_US)
+#define SM_MAC_AGE_US   (UINT64_C(300) * SM_SEC_US)
+#define SM_MAC_MOVE_US  (UINT64_C(1) * SM_SEC_US)
 #define SM_MAC_PER_PORT 1024u
 
 /** sm_mactable_new() - @capacity: power of two; @ports: number of ports; @seed: random; Return: 0, -ENOMEM, -EINVAL */
-SM_MUST_CHECK int sm_mactable_new(uint32_t capacity, uint32_t ports, uint64_t seed, struct sm_mactable **ret_table);
+SM_MUST_CHECK int sm_mactable_new(uint32_t capacity, uint32_t ports, uint64_t seed,
+				  struct sm_mactable **ret_table);
 void sm_mactable_free(struct sm_mactable *table);
 
 /** sm_mactable_lookup() - Return: port, or -ENOENT (also when aged) */
-SM_MUST_CHECK int sm_mactable_lookup(const struct sm_mactable *table, uint64_t mac, uint64_t now_us);
+SM_MUST_CHECK int sm_mactable_lookup(const struct sm_mactable *table, uint64_t mac,
+				     uint64_t now_us);
 
 /**
  * sm_mactable_learn() - @mac was seen on @port
@@ -41,6 +43,7 @@ uint32_t sm_mactable_age(struct sm_mactable *table, uint64_t now_us);
 
 /** sm_mactable_each() - Visit entries for the status output */
 void sm_mactable_each(const struct sm_mactable *table, uint64_t now_us,
-		      void (*visit)(void *arg, uint64_t mac, uint16_t port, uint64_t age_us), void *arg);
+		      void (*visit)(void *arg, uint64_t mac, uint16_t port, uint64_t age_us),
+		      void *arg);
 
 #endif

@@ -17,8 +17,8 @@
 /* A peer's number on this node, stable while it is known. 0 is this node itself. */
 typedef uint16_t sm_port_t; /* a switch port, as IEEE 802.1Q has it: one for each peer */
 #define SM_PORT_LOCAL ((sm_port_t)0)
-#define SM_PORT_NONE ((sm_port_t)0xffff)
-#define SM_PORT_MAX 4096u /* members at most */
+#define SM_PORT_NONE  ((sm_port_t)0xffff)
+#define SM_PORT_MAX   4096u /* members at most */
 
 /* Epochs that a session accepts at a time: previous, current, next */
 #define SM_EPOCHS_MAX 3u
@@ -53,7 +53,8 @@ struct sm_route {
  * @send:        by port: the session to send on, NULL where none
  * @members:     ports that have one, for flooding
  * @owned_macs:  sm_mac_to_u64() -> port, this node's own included (SM_PORT_LOCAL)
- * @routes:      longest prefix first; owned addresses as /32 and /128, and in TUN mode the prefixes
+ * @routes:      owned addresses as /32 and /128, and in TUN mode the prefixes; this node's own included
+ *               (SM_PORT_LOCAL); in the order that sm_snapshot_sort_routes() makes
  */
 struct sm_snapshot {
 	uint64_t generation;
@@ -64,14 +65,25 @@ struct sm_snapshot {
 	sm_port_t *members;
 	struct sm_map64 owned_macs;
 	struct sm_route *routes;
+	bool routes_sorted;
 	struct sm_mactable *learned;
 	void *owner; /* the builder's: what to release when the snapshot is freed */
+
+	/* the plane's, while the snapshot waits for workers that may still see it */
+	struct sm_snapshot *retired_next;
+	uint64_t retired_at;
 };
 
 /** sm_snapshot_session() - Find by the index in a packet; Return: NULL if there is no such session */
 const struct sm_session_view *sm_snapshot_session(const struct sm_snapshot *s, uint32_t index);
 
+/** sm_snapshot_sort_routes() - Builder: call once when all routes are in; clears host bits */
+void sm_snapshot_sort_routes(struct sm_snapshot *s);
+
 /** sm_snapshot_route() - Longest prefix match; Return: port, SM_PORT_NONE */
 sm_port_t sm_snapshot_route(const struct sm_snapshot *s, const struct sm_addr *ip);
+
+/** sm_snapshot_owner() - Who owns this very address (/32 or /128)? Return: port, SM_PORT_NONE */
+sm_port_t sm_snapshot_owner(const struct sm_snapshot *s, const struct sm_addr *ip);
 
 #endif
