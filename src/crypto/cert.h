@@ -20,6 +20,7 @@
 #include "crypto/key.h"
 
 #define SM_CERT_ATTRIBUTES_OID "2.25.124508153268231950913476801372649015311"
+#define SM_CRL_FINGERPRINT_OID "2.25.203712399657050580007274708109339595976"
 #define SM_CERT_ERROR_MAX 256
 #define SM_CERT_BACKDATE_S (48 * 3600)
 
@@ -31,6 +32,12 @@ void sm_cert_free(struct sm_cert *cert);
 SM_MUST_CHECK int sm_cert_load(const char *path, struct sm_cert **ret_cert, char *error);
 /** sm_cert_from_pem() - The same from memory */
 SM_MUST_CHECK int sm_cert_from_pem(const char *pem, size_t len, struct sm_cert **ret_cert, char *error);
+/** sm_cert_fingerprint() - SHA-256 of the SubjectPublicKeyInfo; Return: 0, -EIO, -ENOTSUP not ML-DSA-87 */
+SM_MUST_CHECK int sm_cert_fingerprint(const struct sm_cert *cert, uint8_t ret_fp[SM_FINGERPRINT_LEN]);
+/** sm_cert_common_name() - Subject CN, unprintable bytes as '?', "" if there is none; Return: @buf */
+const char *sm_cert_common_name(const struct sm_cert *cert, char buf[SM_NAME_MAX + 1]);
+/** sm_cert_times() - notBefore and notAfter, seconds since 1970; Return: 0, -EBADMSG */
+SM_MUST_CHECK int sm_cert_times(const struct sm_cert *cert, int64_t *ret_not_before, int64_t *ret_not_after);
 /** sm_cert_save() - Write PEM, mode 0644; @replace: an existing file may be replaced (atomically) */
 SM_MUST_CHECK int sm_cert_save(const struct sm_cert *cert, const char *path, bool replace, char *error);
 
@@ -64,16 +71,24 @@ SM_MUST_CHECK int sm_cert_self_signed(const struct sm_key *key, const struct sm_
 
 /* Certificate requests, for keys that never leave their node */
 SM_MUST_CHECK int sm_cert_request_save(const struct sm_key *key, const char *name, const char *path, char *error);
-/** sm_cert_request_load() - Read and verify a PKCS#10 request; Return: 0, -EBADMSG, -ENOTSUP not ML-DSA-87 */
+/** sm_cert_request_load() - @ret_name: SM_NAME_MAX + 1 bytes. Read and verify a PKCS#10 request; Return: 0, -EBADMSG, -ENOTSUP not ML-DSA-87 */
 SM_MUST_CHECK int sm_cert_request_load(const char *path, struct sm_key **ret_public, char *ret_name, char *error);
 
-/* Revocation lists: each entry holds the serial, and the key's fingerprint in a private entry extension */
+/*
+ * Revocation lists: each entry holds the serial, and the key's fingerprint in a private entry extension
+ * SM_CRL_FINGERPRINT_OID, not critical, an OCTET STRING of 32 bytes
+ */
 struct sm_crl;
 
 void sm_crl_free(struct sm_crl *crl);
+/** sm_crl_load() - Read a PEM (or DER) file, signature unverified; Return: 0, -ENOENT, -EBADMSG, ... */
 SM_MUST_CHECK int sm_crl_load(const char *path, struct sm_crl **ret_crl, char *error);
+/** sm_crl_from_pem() - The same from memory */
+SM_MUST_CHECK int sm_crl_from_pem(const char *pem, size_t len, struct sm_crl **ret_crl, char *error);
+/** sm_crl_save() - Write PEM, mode 0644, in place of an existing file, atomically */
 SM_MUST_CHECK int sm_crl_save(const struct sm_crl *crl, const char *path, char *error);
 
+/** struct sm_crl_entry - @fingerprint: all zero where the list, made by another program, has none */
 struct sm_crl_entry {
 	uint8_t serial[20];
 	uint8_t serial_len;
@@ -91,7 +106,10 @@ SM_MUST_CHECK int sm_crl_issue(const struct sm_cert *ca, const struct sm_key *ca
 uint64_t sm_crl_number(const struct sm_crl *crl);
 int64_t sm_crl_next_update(const struct sm_crl *crl);
 size_t sm_crl_count(const struct sm_crl *crl);
-/** sm_crl_entry() - Return: 0, -ENOENT past the end */
+/** sm_crl_revokes() - Return: true if the list names this serial or this key */
+bool sm_crl_revokes(const struct sm_crl *crl, const uint8_t *serial, size_t serial_len,
+		    const uint8_t fingerprint[SM_FINGERPRINT_LEN]);
+/** sm_crl_entry() - The entries are sorted by serial; Return: 0, -ENOENT past the end */
 SM_MUST_CHECK int sm_crl_entry(const struct sm_crl *crl, size_t index, struct sm_crl_entry *ret_entry);
 
 #endif

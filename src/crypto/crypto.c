@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #elif defined(__aarch64__)
@@ -100,6 +101,12 @@ static bool library_has_all(void)
 }
 
 static int start_result;
+static OSSL_PROVIDER *provider;
+
+static void stop(void)
+{
+	OSSL_PROVIDER_unload(provider);
+}
 
 static void start(void)
 {
@@ -116,8 +123,12 @@ static void start(void)
 	/* Private keys are written as their 32-byte seed; this must precede the provider's first use. */
 	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS |
 					OPENSSL_INIT_ADD_ALL_DIGESTS,
-				NULL) != 1 ||
-	    !OSSL_PROVIDER_load_ex(NULL, "default", config) || !library_has_all())
+				NULL) != 1) {
+		start_result = -ENOTSUP;
+		return;
+	}
+	provider = OSSL_PROVIDER_load_ex(NULL, "default", config);
+	if (!provider || OPENSSL_atexit(stop) != 1 || !library_has_all())
 		start_result = -ENOTSUP;
 	ERR_clear_error();
 }
@@ -262,6 +273,25 @@ const char *sm_crypto_error(void)
 		ERR_error_string_n(code, text, sizeof(text));
 	ERR_clear_error();
 	return text;
+}
+
+int sm_crypto_no_passphrase(char *buf, int size, int writing, void *arg)
+{
+	(void)buf;
+	(void)size;
+	(void)writing;
+	(void)arg;
+	return -1;
+}
+
+int sm_crypto_seconds(const ASN1_TIME *when, int64_t *ret_s)
+{
+	struct tm tm;
+
+	if (ASN1_TIME_to_tm(when, &tm) != 1)
+		return -EBADMSG;
+	*ret_s = timegm(&tm);
+	return 0;
 }
 
 void sm_explain(char *error, const char *fmt, ...)

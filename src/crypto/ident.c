@@ -77,6 +77,28 @@ int sm_ident_ula(const uint8_t network_id[SM_NETWORK_ID_LEN], const uint8_t node
 	return 0;
 }
 
+static const char *const role_names[] = { "issuer", "rendezvous", "relay" };
+static_assert(SM_ROLE_ISSUER == 1u << 0 && SM_ROLE_RENDEZVOUS == 1u << 1 && SM_ROLE_RELAY == 1u << 2,
+	      "bit n has name n");
+
+const char *sm_ident_role_name(uint32_t role)
+{
+	for (size_t i = 0; i < SM_ARRAY_SIZE(role_names); i++)
+		if (role == UINT32_C(1) << i)
+			return role_names[i];
+	return NULL;
+}
+
+int sm_ident_parse_role(const char *text, uint32_t *ret_role)
+{
+	for (size_t i = 0; i < SM_ARRAY_SIZE(role_names); i++)
+		if (strcmp(text, role_names[i]) == 0) {
+			*ret_role = UINT32_C(1) << i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 #define FINGERPRINT_PREFIX "sha256:"
 
 const char *sm_ident_format_fingerprint(const uint8_t fp[SM_FINGERPRINT_LEN],

@@ -27,6 +27,8 @@
  * @addresses:   overlay addresses with the prefix length of their subnet (32 or 128 where unknown)
  * @prefixes:    networks behind the node, routed to it in TUN mode
  * @not_before, @not_after: seconds since 1970
+ * @issuer:      fingerprint of the CA that sm_trust_check() found to have signed; zero in pinned mode
+ *               and before that check
  */
 struct sm_identity {
 	uint8_t network_id[SM_NETWORK_ID_LEN];
@@ -44,9 +46,14 @@ struct sm_identity {
 	char groups[SM_IDENT_GROUP_MAX][SM_GROUP_NAME_MAX + 1];
 	uint8_t group_count;
 	uint32_t roles;
+	uint8_t issuer[SM_FINGERPRINT_LEN];
 };
 
-/** sm_ident_network_from_name() - Pinned mode: the id of a network that has only a name; Return: 0, -EIO */
+/**
+ * sm_ident_network_from_name() - Pinned mode: the id of a network that has only a name,
+ *                                SHA-256("shadowmesh/1 network" || name)[0..15]
+ * Return: 0, -EIO
+ */
 SM_MUST_CHECK int sm_ident_network_from_name(const char *name, uint8_t ret_id[SM_NETWORK_ID_LEN]);
 
 /** sm_ident_node_id() - @fingerprint: NULL with a CA; else it stands in the name's place; Return: 0, -EIO */
@@ -64,6 +71,11 @@ SM_MUST_CHECK int sm_ident_mac(const uint8_t node_id[SM_NODE_ID_LEN], struct sm_
  */
 SM_MUST_CHECK int sm_ident_ula(const uint8_t network_id[SM_NETWORK_ID_LEN], const uint8_t node_id[SM_NODE_ID_LEN],
 			       struct sm_prefix *ret_ula);
+
+/** sm_ident_role_name() - Return: "issuer", "rendezvous", "relay" for one SM_ROLE_ bit, else NULL */
+const char *sm_ident_role_name(uint32_t role);
+/** sm_ident_parse_role() - Return: 0, -EINVAL */
+SM_MUST_CHECK int sm_ident_parse_role(const char *text, uint32_t *ret_role);
 
 #define SM_FINGERPRINT_STRLEN 72
 /** sm_ident_format_fingerprint() - "sha256:" and 64 hex digits; Return: @buf */

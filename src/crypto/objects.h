@@ -48,6 +48,16 @@ SM_MUST_CHECK int sm_crl_wrap(X509_CRL *x509, struct sm_crl **ret_crl, char *err
 /** sm_cert_signature_name() - Return: name of the algorithm that signed, "ML-DSA-87" where all is well */
 const char *sm_cert_signature_name(const X509 *x509);
 
+/**
+ * sm_crypto_no_passphrase() - For the library's PEM readers: there is no passphrase
+ *
+ * Without it, a PEM that claims to be encrypted makes the library ask on the terminal.
+ */
+int sm_crypto_no_passphrase(char *buf, int size, int writing, void *arg);
+
+/** sm_crypto_seconds() - Return: 0 and seconds since 1970, -EBADMSG */
+SM_MUST_CHECK int sm_crypto_seconds(const ASN1_TIME *when, int64_t *ret_s);
+
 /** sm_explain() - Write the sentence of a failure; @error may be NULL, else SM_CERT_ERROR_MAX bytes */
 void sm_explain(char *error, const char *fmt, ...) SM_PRINTF(2, 3);
 

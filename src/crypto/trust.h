@@ -32,7 +32,9 @@ bool sm_trust_crl_stale(const struct sm_trust *trust, int64_t now_s);
  * sm_trust_check() - May the holder of this certificate take part?
  *
  * With CAs: signed by one of them (ML-DSA-87 throughout), profile, network, time, usages, not revoked by
- * serial or key. With pins: the fingerprint is pinned; signer and dates do not matter, the name is the pin's.
+ * serial or key. With pins: the fingerprint is pinned; signer and dates do not matter, the name is the pin's;
+ * of what the certificate claims only the addresses are taken, for nobody vouches for prefixes, groups, roles.
+ * A pin goes before the CAs; a key that a revocation list names is refused in either case.
  * @ret_id: filled on success
  * @ret_reason: what to tell the other side, SM_CLOSE_NONE on success
  * @error: SM_CERT_ERROR_MAX bytes: a sentence for the log
