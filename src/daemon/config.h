@@ -17,13 +17,13 @@
 #include <net/if.h>
 #include <stdio.h>
 
-#define SM_CONFIG_FILE_MAX	(4u << 20) /* bytes of one file */
-#define SM_CONFIG_LINE_MAX	4000u	   /* bytes of one line */
-#define SM_CONFIG_PATHS_MAX	16u	   /* files in one list */
-#define SM_CONFIG_ADDRESSES_MAX 32u	   /* Address, Listen */
-#define SM_CONFIG_ENDPOINTS_MAX 8u	   /* of one peer */
-#define SM_CONFIG_PEERS_MAX	4096u
-#define SM_CONFIG_HOST_MAX	253u /* bytes of a DNS name */
+#define SM_CONFIG_FILE_MAX      (4u << 20) /* bytes of one file */
+#define SM_CONFIG_LINE_MAX      4000u      /* bytes of one line */
+#define SM_CONFIG_PATHS_MAX     16u        /* files in one list */
+#define SM_CONFIG_ADDRESSES_MAX 32u        /* Address, Listen */
+#define SM_CONFIG_ENDPOINTS_MAX 8u         /* of one peer */
+#define SM_CONFIG_PEERS_MAX     4096u
+#define SM_CONFIG_HOST_MAX      253u /* bytes of a DNS name */
 
 enum sm_config_policy {
 	SM_CONFIG_POLICY_DEFAULT,
@@ -54,8 +54,8 @@ struct sm_config_addresses {
 /** struct sm_config_endpoint - Where a peer's control port is */
 struct sm_config_endpoint {
 	char host[SM_CONFIG_HOST_MAX + 1]; /* DNS name, or the address without brackets */
-	uint16_t port;			   /* host order */
-	struct sm_addr addr;		   /* family 0: @host is a name to be resolved */
+	uint16_t port;                     /* host order */
+	struct sm_addr addr;               /* family 0: @host is a name to be resolved */
 };
 
 struct sm_config_endpoints {
@@ -91,23 +91,23 @@ struct sm_config_node {
 };
 
 struct sm_config_interface {
-	char name[IFNAMSIZ];		   /* may end in "%d" */
+	char name[IFNAMSIZ];               /* may end in "%d" */
 	struct sm_config_prefixes address; /* none: those of the certificate */
-	bool ula;			   /* add the derived IPv6 ULA */
-	uint32_t mtu;			   /* bytes */
-	bool has_mac;			   /* tap only; else derived */
+	bool ula;                          /* add the derived IPv6 ULA */
+	uint32_t mtu;                      /* bytes */
+	bool has_mac;                      /* tap only; else derived */
 	struct sm_mac mac;
-	bool routes;	       /* tun only: install routes from certificates */
+	bool routes;         /* tun only: install routes from certificates */
 	uint32_t txqueuelen; /* packets; 0: leave it to the kernel */
 };
 
 struct sm_config_transport {
 	struct sm_config_addresses listen; /* none: all addresses */
-	uint16_t control_port;		   /* 0: do not listen */
-	uint16_t data_port;		   /* 0: any free one */
-	uint32_t workers;		   /* 0: auto */
-	uint32_t path_mtu;		   /* bytes of outer IP packet; 0: auto */
-	uint32_t socket_buffer;		   /* bytes, each direction */
+	uint16_t control_port;             /* 0: do not listen */
+	uint16_t data_port;                /* 0: any free one */
+	uint32_t workers;                  /* 0: auto */
+	uint32_t path_mtu;                 /* bytes of outer IP packet; 0: auto */
+	uint32_t socket_buffer;            /* bytes, each direction */
 	uint64_t keepalive_us;
 	uint32_t max_handshakes;
 	uint32_t max_handshakes_per_source;

@@ -20,7 +20,7 @@ struct sm_tun {
 	uint32_t queues;
 	int fd[SM_WORKER_MAX];
 	bool taken_over; /* it existed before */
-	int lock_fd;	 /* keeps a second reader away */
+	int lock_fd;     /* keeps a second reader away */
 };
 
 #define SM_TUN_ERROR_MAX 256
@@ -34,7 +34,8 @@ struct sm_tun {
  * steal each other's frames.
  * Return: 0; -EBUSY; -EPERM; -ENOENT no /dev/net/tun; -EINVAL persistent device of another kind
  */
-SM_MUST_CHECK int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queues, struct sm_tun *ret_tun, char *error);
+SM_MUST_CHECK int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queues,
+			      struct sm_tun *ret_tun, char *error);
 void sm_tun_close(struct sm_tun *tun);
 
 #endif

@@ -15,22 +15,23 @@
  * @bind_to: family 0: all addresses of both families (dual-stack, falls back to IPv4 where there is no
  *           IPv6: then *@ret_mapped is false), else that address
  * @reuse:   SO_REUSEPORT, for the sockets of one daemon's workers only; other daemons are kept away by
- *           sm_lock_port()
+ *           sm_lock_take()
  * @buffer:  bytes of socket buffer wanted in each direction (SO_*BUFFORCE where allowed)
  *
  * Outer packets may be fragmented by the network (IP_PMTUDISC_DONT); ECN and DSCP are not copied.
  * Return: descriptor, or -EADDRINUSE, -EADDRNOTAVAIL, -errno
  */
-SM_MUST_CHECK int sm_udp_open(const struct sm_addr *bind_to, uint16_t port, bool reuse, uint32_t buffer, bool *ret_mapped);
+SM_MUST_CHECK int sm_udp_open(const struct sm_addr *bind_to, uint16_t port, bool reuse,
+			      uint32_t buffer, bool *ret_mapped);
 
 struct sm_udp_message {
 	struct sm_addr peer;  /* receive: source; send: destination */
-	struct sm_addr local; /* receive: our address; send: source wanted, family 0: any */
+	struct sm_addr local; /* receive: our address, port 0; send: source wanted, family 0: any */
 	struct sm_pbuf *pkt;
 };
 
 /**
- * sm_udp_receive() - Fill up to @n buffers, one datagram each
+ * sm_udp_receive() - Fill up to @n buffers, SM_UDP_BATCH at most, one datagram each
  * @msgs: pkt is an empty buffer with room for the largest datagram; its data starts where
  *        sm_pbuf_reset() put it and len becomes the datagram's length
  *
@@ -45,6 +46,7 @@ SM_MUST_CHECK int sm_udp_receive(int fd, struct sm_udp_message *msgs, uint32_t n
  *           hold up the others
  * Return: messages sent
  */
-SM_MUST_CHECK uint32_t sm_udp_send(int fd, bool mapped, const struct sm_udp_message *msgs, uint32_t n, int *ret_err);
+SM_MUST_CHECK uint32_t sm_udp_send(int fd, bool mapped, const struct sm_udp_message *msgs,
+				   uint32_t n, int *ret_err);
 
 #endif
