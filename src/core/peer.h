@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What the files of the node share: peers, links, and the helpers between them. Private to core.
+ */
+#ifndef SM_CORE_PEER_H
+#define SM_CORE_PEER_H
+
+#include "base/list.h"
+#include "core/node.h"
+
+#define SM_PEER_SESSIONS_MAX 6u
+#define SM_PEER_LINKS_MAX 4u
+#define SM_GLARE_US (10 * SM_SEC_US)   /* both dialled at once: connections that close to each other contend */
+#define SM_GREETING_US (5 * SM_SEC_US) /* HELLO and READY must be through by then */
+#define SM_LINK_PING_US (10 * SM_SEC_US)
+#define SM_LINK_SILENT_US (25 * SM_SEC_US)
+#define SM_FULL_HANDSHAKE_US (UINT64_C(24) * 3600 * SM_SEC_US)
+#define SM_RETIRE_PEER_US (UINT64_C(3600) * SM_SEC_US) /* unconfigured and gone that long: forgotten */
+
+enum sm_link_state {
+	SM_LINK_HELLO, /* ours is sent, theirs is awaited */
+	SM_LINK_READY, /* session started, their READY is awaited */
+	SM_LINK_OPEN,
+	SM_LINK_CLOSING, /* CLOSE sent; waits for the survivor's traffic or the timer */
+};
+
+struct sm_link {
+	struct sm_node *node;
+	struct sm_peer *peer;
+	void *conn;
+	enum sm_link_state state;
+	bool client; /* we are the TLS client */
+	struct sm_addr remote;
+	struct sm_session *session; /* the one it seeded; NULL once that ended */
+	uint8_t root[SM_ROOT_SECRET_LEN]; /* wiped when the session has started */
+	uint64_t peer_instance;
+	uint64_t opened_us, last_rx_us, last_ping_us;
+	struct sm_assembler in;
+	bool feeding, gone; /* freed when feeding ends */
+};
+
+struct sm_peer {
+	struct sm_list entry;
+	struct sm_node *node;
+	uint16_t port;
+	char name[SM_NAME_MAX + 1];
+	bool configured, has_endpoints, has_identity;
+	struct sm_identity identity;
+	struct sm_mac mac;
+	enum sm_peer_state state;
+	uint64_t since_us;
+
+	/* dialling */
+	struct sm_endpoint_set dial; /* addresses to try, in turn */
+	struct sm_endpoint_set learned; /* control addresses from ENDPOINTS and live connections */
+	uint32_t dial_next;
+	bool resolving, in_dial;
+	uint64_t dial_at_us; /* SM_NEVER: not scheduled */
+	uint64_t dial_started_us;
+	uint32_t attempts;
+	bool refused; /* the last attempt ended with a reason, not with a network fault */
+	char last_error[384];
+
+	struct sm_link *link[SM_PEER_LINKS_MAX];
+	struct sm_link *live; /* the open link that messages go out on, NULL: use the stream */
+	struct sm_session *session[SM_PEER_SESSIONS_MAX];
+	struct sm_session *active; /* the one sent on */
+	bool renew; /* a full handshake is due although a link is there */
+	uint32_t path_mtu;
+	struct sm_lane_totals totals; /* of epochs that are gone */
+};
+
+struct sm_node {
+	struct sm_node_config config;
+	struct sm_node_ops ops;
+	void *host;
+	uint64_t instance;
+	struct sm_list peers;
+	struct sm_peer **by_port; /* SM_PORT_MAX entries */
+	struct sm_session **sessions; /* by slot */
+	uint32_t session_slots;
+	struct sm_mactable *learned;
+	uint64_t generation, map_seed;
+	bool dirty; /* the picture must be published */
+	bool stopping;
+	uint64_t second_at_us; /* next once-a-second round */
+	struct sm_candidate candidates[SM_ENDPOINTS_MAX];
+	uint32_t candidate_count;
+	struct sm_pbuf_pool pool;
+};
+
+/* node.c */
+void sm_node_flush(struct sm_node *node); /* publish if dirty */
+void sm_node_tell(struct sm_node *node, const struct sm_node_event *event);
+uint64_t sm_node_random64(struct sm_node *node);
+struct sm_session *sm_node_session(struct sm_node *node, uint32_t index);
+SM_MUST_CHECK int sm_node_new_session(struct sm_node *node, struct sm_peer *peer, uint64_t now_us,
+				      struct sm_session **ret_session);
+
+/* peer.c */
+SM_MUST_CHECK int sm_peer_new(struct sm_node *node, const char *name, uint64_t now_us, struct sm_peer **ret_peer);
+void sm_peer_free(struct sm_peer *peer);
+void sm_peer_set_state(struct sm_peer *peer, enum sm_peer_state state, uint64_t now_us);
+void sm_peer_update_state(struct sm_peer *peer, uint64_t now_us);
+void sm_peer_schedule_dial(struct sm_peer *peer, bool soon, uint64_t now_us);
+void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us);
+void sm_peer_learn_endpoint(struct sm_peer *peer, const struct sm_addr *control);
+/** sm_peer_send() - A message on the best carrier: the live link, else the stream */
+void sm_peer_send(struct sm_peer *peer, const void *data, size_t len, uint64_t now_us);
+void sm_peer_send_msg(struct sm_peer *peer, const struct sm_msg *msg, uint64_t now_us);
+void sm_peer_end_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+void sm_peer_drain_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+/** sm_peer_close_all() - CLOSE with @reason on every carrier, links and sessions gone */
+void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text, uint64_t now_us);
+void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us);
+void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to, uint64_t tag,
+			uint64_t now_us);
+void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind, const uint8_t *body, size_t len,
+		       const struct sm_addr *from, const struct sm_addr *to, uint64_t now_us);
+void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+
+/* link.c */
+void sm_link_feed(struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us);
+/** sm_link_feed_stream() - Bytes of a session's stream; the session may be gone afterwards */
+void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data, size_t len, uint64_t now_us);
+void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us);
+void sm_link_forget(struct sm_link *link);
+void sm_link_tick(struct sm_link *link, uint64_t now_us);
+void sm_link_send_endpoints(struct sm_peer *peer, uint64_t now_us);
+/** sm_link_handle() - A message that came on either carrier (@link NULL: the stream of @s) */
+void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const uint8_t *buf, size_t len,
+		    uint64_t now_us);
+
+/* picture.c */
+SM_MUST_CHECK int sm_picture_build(struct sm_node *node, struct sm_snapshot **ret_snapshot);
+void sm_picture_free(struct sm_node *node, struct sm_snapshot *snapshot);
+void sm_picture_release_epoch(struct sm_node *node, struct sm_epoch *epoch);
+
+#endif
