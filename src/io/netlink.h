@@ -50,7 +50,7 @@ struct sm_link_tun {
 	bool is_tun; /* false: a device of another kind; the rest is zero then */
 	bool is_tap; /* else layer 3 */
 	bool multi_queue, persistent;
-	uint32_t queues; /* open descriptors */
+	uint32_t queues; /* open descriptors; the kernel counts them with multi_queue only */
 };
 
 SM_MUST_CHECK int sm_netlink_tun(struct sm_netlink *nl, int ifindex, struct sm_link_tun *ret_info);

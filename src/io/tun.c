@@ -110,7 +110,8 @@ static int check_existing(const struct sm_tun *tun, const struct sm_link_tun *in
 			    "%s exists as a %s and a %s is wanted: delete it with 'ip link del %s' "
 			    "or change the configuration",
 			    tun->name, kind_name(info->is_tap), kind_name(tap), tun->name);
-	if (info->queues) {
+	/* One that does not persist is there only while somebody has it open. */
+	if (info->queues || !info->persistent) {
 		sm_lock_tun_holder(tun->name, holder);
 		return refuse_busy(tun->name, holder, error);
 	}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Batches over loopback: both families, the address that was asked, faults in the middle.
+ */
+#include "io/udp.h"
+#include "netns.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define BUFFER (4u << 20)
+#define COUNT  (2 * SM_UDP_BATCH + 3)
+
+static struct sm_pbuf_pool pool;
+
+static struct sm_addr addr(const char *text)
+{
+	struct sm_addr a;
+
+	assert_int_equal(sm_addr_parse(text, 0, &a), 0);
+	return a;
+}
+
+static int open_at(const char *bind_to, bool *ret_mapped, uint16_t *ret_port)
+{
+	struct sm_addr local = {0}, bound;
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	int fd;
+
+	if (bind_to)
+		local = addr(bind_to);
+	fd = sm_udp_open(&local, 0, false, BUFFER, ret_mapped);
+	assert_true(fd >= 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+	assert_int_equal(sm_addr_from_sockaddr((struct sockaddr *)&sa, &bound), 0);
+	*ret_port = bound.port;
+	return fd;
+}
+
+static struct sm_udp_message message(struct sm_addr peer, uint8_t fill, uint32_t len)
+{
+	struct sm_udp_message m = {.peer = peer, .pkt = sm_pbuf_get(&pool)};
+
+	assert_non_null(m.pkt);
+	memset(sm_pbuf_put_tail(m.pkt, len), fill, len);
+	return m;
+}
+
+static void put_all(struct sm_udp_message *msgs, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		sm_pbuf_put(&pool, msgs[i].pkt);
+}
+
+/* Fills @msgs with @n datagrams, however many calls that takes. */
+static void receive_all(int fd, struct sm_udp_message *msgs, uint32_t n)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	for (uint32_t i = 0; i < n; i++)
+		msgs[i].pkt = sm_pbuf_get(&pool);
+	for (uint32_t done = 0; done < n;) {
+		int count;
+
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		count = sm_udp_receive(fd, &msgs[done], n - done);
+		assert_in_range(count, 1, SM_UDP_BATCH);
+		done += (uint32_t)count;
+	}
+}
+
+static void test_both_families(void **state)
+{
+	static const struct {
+		const char *from, *to, *want_source;
+		bool from_mapped;
+	} cases[] = {
+		{NULL, "127.0.0.1", "127.0.0.1", true},
+		{NULL, "127.0.0.77", "127.0.0.1", true},
+		{NULL, "::1", "::1", true},
+		{"127.0.0.1", "127.0.0.1", "127.0.0.1", false},
+		{"127.0.0.5", "127.0.0.1", "127.0.0.5", false},
+		{"::1", "::1", "::1", false},
+	};
+	uint16_t port, from_port;
+	bool mapped, from_mapped;
+	int to = open_at(NULL, &mapped, &port);
+
+	(void)state;
+	assert_true(mapped);
+	for (size_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
+		int from = open_at(cases[i].from, &from_mapped, &from_port);
+		struct sm_addr peer = addr(cases[i].to), want = addr(cases[i].want_source);
+		struct sm_udp_message in, out;
+		int err = 1;
+
+		assert_int_equal(from_mapped, cases[i].from_mapped);
+		peer.port = port;
+		out = message(peer, (uint8_t)i, 100);
+		assert_int_equal(sm_udp_send(from, from_mapped, &out, 1, &err), 1);
+		assert_int_equal(err, 0);
+		receive_all(to, &in, 1);
+		want.port = from_port;
+		assert_true(sm_addr_equal(&in.peer, &want));
+		peer.port = 0;
+		assert_true(sm_addr_equal(&in.local, &peer));
+		assert_int_equal(in.pkt->len, 100);
+		assert_memory_equal(in.pkt->data, out.pkt->data, 100);
+		assert_ptr_equal(in.pkt->data, in.pkt->buf + SM_PBUF_HEADROOM);
+
+		/* And back from the address that was asked. */
+		in.pkt->data[0]++;
+		assert_int_equal(sm_udp_send(to, mapped, &in, 1, &err), 1);
+		put_all(&out, 1);
+		receive_all(from, &out, 1);
+		peer.port = port;
+		assert_true(sm_addr_equal(&out.peer, &peer));
+		put_all(&in, 1);
+		put_all(&out, 1);
+		close(from);
+	}
+	close(to);
+}
+
+static void test_many_in_order(void **state)
+{
+	struct sm_udp_message out[COUNT], in[COUNT];
+	uint16_t port, other;
+	bool mapped, from_mapped;
+	int to = open_at(NULL, &mapped, &port), from = open_at(NULL, &from_mapped, &other);
+	struct sm_addr peers[2] = {addr("127.0.0.1"), addr("::1")};
+	int err[COUNT];
+
+	(void)state;
+	peers[0].port = peers[1].port = port;
+	for (uint32_t i = 0; i < COUNT; i++) {
+		out[i] = message(peers[i % 2], (uint8_t)i, 1 + i);
+		err[i] = 1;
+	}
+	assert_int_equal(sm_udp_send(from, from_mapped, out, COUNT, err), COUNT);
+	receive_all(to, in, COUNT);
+	for (uint32_t i = 0; i < COUNT; i++) {
+		assert_int_equal(err[i], 0);
+		assert_int_equal(in[i].pkt->len, 1 + i);
+		assert_memory_equal(in[i].pkt->data, out[i].pkt->data, 1 + i);
+		assert_true(sm_addr_same_ip(&in[i].peer, &peers[i % 2]));
+	}
+	put_all(in, COUNT);
+	put_all(out, COUNT);
+	close(to);
+	close(from);
+}
+
+static void test_one_fault_holds_nobody_up(void **state)
+{
+	uint16_t port, other;
+	bool mapped, from_mapped;
+	int to = open_at(NULL, &mapped, &port), from = open_at(NULL, &from_mapped, &other);
+	struct sm_addr peer = addr("127.0.0.1"), nowhere = addr("192.0.2.1"),
+		       own = addr("10.9.9.9");
+	struct sm_udp_message out[6], in[3];
+	static const int want[6] = {0, -EMSGSIZE, 0, -ENETUNREACH, 1, 0};
+	int err[6];
+
+	(void)state;
+	peer.port = nowhere.port = port;
+	for (uint32_t i = 0; i < 6; i++)
+		out[i] = message(i == 3 ? nowhere : peer, (uint8_t)i, i == 1 ? 65508 : 10);
+	out[4].local = own;
+	assert_int_equal(sm_udp_send(from, from_mapped, out, 6, err), 3);
+	/* A source that is not ours: kernels differ in the number. */
+	assert_true(err[4] == -EINVAL || err[4] == -ENETUNREACH);
+	err[4] = 1;
+	assert_memory_equal(err, want, sizeof(want));
+	receive_all(to, in, 3);
+	assert_int_equal(in[0].pkt->data[0], 0);
+	assert_int_equal(in[1].pkt->data[0], 2);
+	assert_int_equal(in[2].pkt->data[0], 5);
+	put_all(in, 3);
+	put_all(out, 6);
+	close(to);
+	close(from);
+}
+
+static void test_source_is_chosen(void **state)
+{
+	uint16_t port, other;
+	bool mapped, from_mapped;
+	int to = open_at(NULL, &mapped, &port), from = open_at(NULL, &from_mapped, &other);
+	struct sm_addr peer = addr("127.0.0.1"), wrong_family = addr("::1");
+	struct sm_udp_message out[2], in[2];
+	int err[2];
+
+	(void)state;
+	peer.port = port;
+	out[0] = message(peer, 0, 10);
+	out[0].local = addr("127.9.9.9");
+	out[1] = message(peer, 1, 10);
+	out[1].local = wrong_family;
+	assert_int_equal(sm_udp_send(from, from_mapped, out, 2, err), 2);
+	receive_all(to, in, 2);
+	assert_true(sm_addr_same_ip(&in[0].peer, &out[0].local));
+	assert_true(sm_addr_same_ip(&in[1].peer, &peer));
+	put_all(in, 2);
+	put_all(out, 2);
+	close(to);
+	close(from);
+}
+
+static void test_largest_and_too_long(void **state)
+{
+	struct sm_pbuf_pool small;
+	uint16_t port, other;
+	bool mapped, from_mapped;
+	int to = open_at(NULL, &mapped, &port), from = open_at(NULL, &from_mapped, &other);
+	struct sm_addr peer = addr("127.0.0.1");
+	struct sm_udp_message out[2], in[3];
+	struct pollfd p = {.fd = to, .events = POLLIN};
+	int err[2];
+
+	(void)state;
+	peer.port = port;
+	out[0] = message(peer, 7, 65507);
+	out[1] = message(peer, 8, 100);
+	assert_int_equal(sm_udp_send(from, from_mapped, out, 2, err), 2);
+	receive_all(to, in, 2);
+	assert_int_equal(in[0].pkt->len, 65507);
+	put_all(in, 2);
+
+	assert_int_equal(sm_pbuf_pool_init(&small, 3, 1000), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		in[i].pkt = sm_pbuf_get(&small);
+	assert_int_equal(sm_udp_send(from, from_mapped, out, 2, err), 2);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(sm_udp_receive(to, in, 3), 2);
+	assert_int_equal(in[0].pkt->len, 0);
+	assert_int_equal(in[1].pkt->len, 100);
+	assert_int_equal(in[1].pkt->data[99], 8);
+	assert_int_equal(sm_udp_receive(to, in, 3), 0);
+	sm_pbuf_pool_done(&small);
+	put_all(out, 2);
+	close(to);
+	close(from);
+}
+
+static void test_options(void **state)
+{
+	static const char *const bind_to[] = {NULL, "127.0.0.1", "::1"};
+
+	(void)state;
+	for (size_t i = 0; i < SM_ARRAY_SIZE(bind_to); i++) {
+		int value = -1;
+		socklen_t len = sizeof(value);
+		uint16_t port;
+		bool mapped;
+		int fd = open_at(bind_to[i], &mapped, &port);
+
+		if (i != 2) {
+			assert_int_equal(getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &value, &len),
+					 0);
+			assert_int_equal(value, IP_PMTUDISC_DONT);
+		}
+		if (i != 1) {
+			value = -1;
+			assert_int_equal(
+				getsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &value, &len), 0);
+			assert_int_equal(value, IPV6_PMTUDISC_DONT);
+		}
+		assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &value, &len), 0);
+		assert_true(value >= (int)BUFFER);
+		close(fd);
+	}
+}
+
+static void test_port_in_use(void **state)
+{
+	const struct sm_addr any = {0}, elsewhere = addr("192.0.2.1");
+	uint16_t port;
+	bool mapped = false;
+	int first = open_at(NULL, &mapped, &port), a, b;
+
+	(void)state;
+	assert_int_equal(sm_udp_open(&any, port, false, BUFFER, &mapped), -EADDRINUSE);
+	assert_int_equal(sm_udp_open(&any, port, true, BUFFER, &mapped), -EADDRINUSE);
+	close(first);
+	a = sm_udp_open(&any, port, true, BUFFER, &mapped);
+	b = sm_udp_open(&any, port, true, BUFFER, &mapped);
+	assert_true(a >= 0);
+	assert_true(b >= 0);
+	close(a);
+	close(b);
+	assert_int_equal(sm_udp_open(&elsewhere, 0, false, BUFFER, &mapped), -EADDRNOTAVAIL);
+}
+
+static int make_pool(void **state)
+{
+	(void)state;
+	return sm_pbuf_pool_init(&pool, 2 * COUNT, 66000);
+}
+
+static int drop_pool(void **state)
+{
+	(void)state;
+	assert_int_equal(pool.free_count, pool.count);
+	sm_pbuf_pool_done(&pool);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_both_families),
+		cmocka_unit_test(test_many_in_order),
+		cmocka_unit_test(test_one_fault_holds_nobody_up),
+		cmocka_unit_test(test_source_is_chosen),
+		cmocka_unit_test(test_largest_and_too_long),
+		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_port_in_use),
+	};
+	int failed;
+
+	netns_enter();
+	failed = cmocka_run_group_tests(tests, make_pool, drop_pool);
+	netns_leave();
+	return failed;
+}
