@@ -78,7 +78,7 @@ struct sm_conn_counts {
 	uint64_t accept_errors;			 /* no file descriptors, ... */
 	uint64_t refused[SM_CLOSE_REASON_COUNT]; /* accepted and never opened; [0]: the peer left */
 	uint64_t dial_failed;			 /* dialled and never opened */
-	uint32_t unfinished;			 /* accepted, not open: now */
+	uint32_t unfinished;			 /* accepted, never open, not yet gone: now */
 	uint32_t dialling;			 /* now */
 	uint32_t open;				 /* now */
 };
@@ -124,7 +124,8 @@ SM_MUST_CHECK int sm_conn_dial(struct sm_conn_set *set, const struct sm_addr *ad
 
 /**
  * sm_conn_send() - Queue plaintext on an open connection
- * Return: 0; -ENOTCONN not open; -ENOBUFS output_max is reached, nothing was queued; -EPROTO
+ * Return: 0; -ENOTCONN not open; -ENOBUFS output_max is reached, nothing was queued;
+ *         any other: bytes were lost, the connection is of no use any more: close it
  */
 SM_MUST_CHECK int sm_conn_send(struct sm_conn *conn, const void *data, size_t len);
 
