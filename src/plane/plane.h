@@ -35,13 +35,13 @@ struct sm_stage_profile {
 };
 
 enum sm_plane_event_type {
-	SM_EVENT_CONTROL,	 /* authenticated content of the control lane (kind and body) */
-	SM_EVENT_ADDRESS,	 /* newest packet of a lane came from another address than the session's remote */
+	SM_EVENT_CONTROL, /* authenticated content of the control lane (kind and body) */
+	SM_EVENT_ADDRESS, /* newest packet of a lane came from another address than the session's remote */
 	SM_EVENT_EPOCH_RECEIVED, /* first packet under this epoch was opened */
-	SM_EVENT_EPOCH_USED,	 /* first data packet under this epoch, in either direction */
-	SM_EVENT_EPOCH_WORN,	 /* SM_REKEY_AFTER_PACKETS passed */
-	SM_EVENT_PATH_MTU,	 /* EMSGSIZE: the path carries less than path_mtu says */
-	SM_EVENT_TAP_GONE,	 /* the interface was removed or its queue failed for good */
+	SM_EVENT_EPOCH_USED,     /* first data packet under this epoch, in either direction */
+	SM_EVENT_EPOCH_WORN,     /* SM_REKEY_AFTER_PACKETS passed */
+	SM_EVENT_PATH_MTU,       /* EMSGSIZE: the path carries less than path_mtu says */
+	SM_EVENT_TAP_GONE,       /* the interface was removed or its queue failed for good */
 };
 
 #define SM_EVENT_BODY_MAX 2048u
@@ -49,10 +49,11 @@ enum sm_plane_event_type {
 struct sm_plane_event {
 	enum sm_plane_event_type type;
 	uint32_t session; /* our index */
-	uint32_t epoch;	  /* number; EPOCH_* */
-	uint8_t kind;	  /* CONTROL: enum sm_kind */
-	bool newest;	  /* CONTROL: highest number of its lane */
-	struct sm_addr from, to; /* CONTROL, ADDRESS: the datagram's source and our address (0: unknown) */
+	uint32_t epoch;   /* number; EPOCH_* */
+	uint8_t kind;     /* CONTROL: enum sm_kind */
+	bool newest;      /* CONTROL: highest number of its lane */
+	struct sm_addr from,
+		to; /* CONTROL, ADDRESS: the datagram's source and our address (0: unknown) */
 	uint16_t len;
 	uint8_t body[SM_EVENT_BODY_MAX];
 };
@@ -91,17 +92,18 @@ void sm_plane_free(struct sm_plane *plane);
  * Ownership: the plane keeps the pointer until it is retired; sm_plane_free() retires the last
  */
 void sm_plane_publish(struct sm_plane *plane, struct sm_snapshot *snapshot);
-void sm_plane_on_retire(struct sm_plane *plane, void (*retire)(void *arg, struct sm_snapshot *snapshot), void *arg);
+void sm_plane_on_retire(struct sm_plane *plane,
+			void (*retire)(void *arg, struct sm_snapshot *snapshot), void *arg);
 
 /** sm_plane_poll() - Control thread: drain events (in order per worker) and retire snapshots; Return: events handled */
-uint32_t sm_plane_poll(struct sm_plane *plane, void (*on_event)(void *arg, const struct sm_plane_event *event),
-		       void *arg);
+uint32_t sm_plane_poll(struct sm_plane *plane,
+		       void (*on_event)(void *arg, const struct sm_plane_event *event), void *arg);
 /** sm_plane_has_retired_pending() - Return: true while a published-over snapshot waits for a worker */
 bool sm_plane_has_retired_pending(const struct sm_plane *plane);
 
 /** sm_plane_send() - Control thread: send one sealed control-lane datagram; Return: 0, -EAGAIN, -errno */
-SM_MUST_CHECK int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to, const struct sm_addr *from,
-				const void *data, size_t len);
+SM_MUST_CHECK int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to,
+				const struct sm_addr *from, const void *data, size_t len);
 
 struct sm_plane_counters {
 	uint64_t tap_read_frames, tap_read_bytes, tap_write_frames, tap_write_bytes;
@@ -113,12 +115,14 @@ struct sm_plane_counters {
 /** sm_plane_counters() - Sum over the workers */
 void sm_plane_counters(const struct sm_plane *plane, struct sm_plane_counters *ret_counters);
 /** sm_plane_profile() - Merged over the workers */
-void sm_plane_profile(const struct sm_plane *plane, struct sm_stage_profile ret_profile[SM_STAGE_COUNT]);
+void sm_plane_profile(const struct sm_plane *plane,
+		      struct sm_stage_profile ret_profile[SM_STAGE_COUNT]);
 
 /** sm_plane_port_counters() - Frames and bytes that port sent to us and we to it */
 struct sm_port_counters {
 	uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
 };
-void sm_plane_port_counters(const struct sm_plane *plane, sm_port_t port, struct sm_port_counters *ret_counters);
+void sm_plane_port_counters(const struct sm_plane *plane, sm_port_t port,
+			    struct sm_port_counters *ret_counters);
 
 #endif

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Inside of the plane: one worker's state, and what egress, ingress and loop share.
+ *
+ * All but the atomics belongs to the worker's thread. Nothing in here keeps a pointer into a snapshot
+ * from one turn to the next.
+ */
+#ifndef SM_PLANE_WORKER_H
+#define SM_PLANE_WORKER_H
+
+#include "base/clock.h"
+#include "base/pbuf.h"
+#include "base/ring.h"
+#include "io/tun.h"
+#include "io/udp.h"
+#include "plane/parts.h"
+#include "plane/plane.h"
+
+#include <pthread.h>
+
+static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
+
+#define SM_WORKER_EVENTS  128u /* slots of the ring to the control thread */
+#define SM_WORKER_HANDED  128u /* slots of the ring between two workers */
+#define SM_WORKER_OFFLINE UINT64_MAX
+
+enum sm_count {
+	SM_COUNT_TAP_READ_FRAMES,
+	SM_COUNT_TAP_READ_BYTES,
+	SM_COUNT_TAP_WRITE_FRAMES,
+	SM_COUNT_TAP_WRITE_BYTES,
+	SM_COUNT_UDP_SEND_PACKETS,
+	SM_COUNT_UDP_SEND_BYTES,
+	SM_COUNT_UDP_RECEIVE_PACKETS,
+	SM_COUNT_UDP_RECEIVE_BYTES,
+	SM_COUNT_HANDED_OVER,
+	SM_COUNT_WAKEUPS,
+	SM_COUNT_SYSCALLS,
+	SM_COUNT_COUNT,
+};
+
+/**
+ * struct sm_out - One datagram to be
+ * @session:   of the snapshot of this turn
+ * @frame_len: bytes of the frame that it completes for the counters; 0: a further piece of one
+ */
+struct sm_out {
+	struct sm_pbuf *pkt;
+	const struct sm_session_view *session;
+	uint32_t frame_len;
+	uint8_t kind;
+};
+
+/** struct sm_handed - A datagram that another worker received; @data is as long as the slot lets it */
+struct sm_handed {
+	struct sm_addr peer, local;
+	uint32_t len;
+	uint8_t data[];
+};
+
+/** struct sm_rate - Lets a session through once in SM_RATE_US; sets of four, so memory is fixed */
+#define SM_RATE_US   (UINT64_C(100) * SM_MSEC_US)
+#define SM_RATE_SETS 16u
+#define SM_RATE_WAYS 4u
+struct sm_rate {
+	struct {
+		uint64_t last_us; /* 0: free */
+		uint32_t session;
+	} slot[SM_RATE_SETS][SM_RATE_WAYS];
+};
+
+struct sm_port_cells {
+	_Atomic uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
+};
+
+struct sm_worker {
+	/* Read and written by others too */
+	_Alignas(64) _Atomic uint64_t generation; /* announced, SM_WORKER_OFFLINE while asleep */
+	_Alignas(64) _Atomic uint32_t idle;       /* about to sleep or asleep: wants a wake-up */
+	struct sm_ring events;                    /* to the control thread */
+	struct sm_ring *handed;                   /* by the worker that hands over */
+
+	struct sm_plane *plane;
+	uint32_t index;
+	int tap_fd, udp_fd, wake_fd;
+	pthread_t thread;
+	bool running;
+
+	uint64_t now_us;                     /* read once a turn */
+	uint64_t mark_ns;                    /* where the stage being timed began */
+	uint64_t generation_seen;            /* what @generation holds */
+	uint64_t tap_quiet_us, udp_quiet_us; /* not before then */
+	uint32_t udp_errors;                 /* in a row */
+	bool tap_more, udp_more;             /* worth a try without asking poll */
+	bool tap_gone, tap_gone_told;
+	bool tap_hangup, udp_hangup; /* poll reported more than input */
+	bool told;                   /* events were added: wake the control thread */
+	uint32_t poke;               /* workers to be woken, a bit each */
+	uint32_t handed_from;        /* whose ring is read first */
+
+	struct sm_pbuf_pool pool;
+
+	/* Egress: frames read and not yet forwarded, datagrams not yet sent */
+	struct sm_pbuf *pending[SM_BATCH_MAX];
+	uint32_t pending_at, pending_count;
+	uint32_t flood_at; /* members that pending[pending_at] went to already */
+	uint32_t queued;   /* datagrams of this turn */
+	struct sm_out out[SM_BATCH_MAX];
+	uint32_t out_count;
+
+	/* Ingress: received datagrams, frames to be written */
+	struct sm_udp_message rx[SM_BATCH_MAX], rx_handed[SM_BATCH_MAX];
+	struct sm_pbuf *deliver[SM_BATCH_MAX];
+	uint32_t deliver_count;
+	struct sm_pbuf *joined[SM_BATCH_MAX]; /* among @deliver, to go back to the pool */
+	uint32_t joined_count;
+	struct sm_parts parts;
+	struct sm_rate address_rate, mtu_rate;
+
+	_Atomic uint64_t count[SM_COUNT_COUNT];
+	_Atomic uint64_t drops[SM_DROP_COUNT];
+	struct sm_port_cells *ports;
+	struct sm_stage_profile profile[SM_STAGE_COUNT];
+};
+
+struct sm_plane {
+	struct sm_plane_config config;
+	struct sm_worker *workers;
+	uint32_t frame_room;  /* payload size of the buffers */
+	uint32_t handed_size; /* bytes of a struct sm_handed in its ring */
+	bool started;
+
+	_Atomic(struct sm_snapshot *) snapshot;
+	_Atomic uint64_t generation; /* snapshots published */
+	_Atomic bool stop;
+	_Atomic bool tap_gone; /* the control thread was told */
+
+	/* Control thread */
+	struct sm_snapshot *retired, **retired_tail;
+	void (*retire)(void *arg, struct sm_snapshot *snapshot);
+	void *retire_arg;
+	_Atomic uint64_t control_packets, control_bytes;
+};
+
+/* One writer: load and store, no locked instruction. */
+static inline void sm_worker_add(_Atomic uint64_t *cell, uint64_t n)
+{
+	atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static inline void sm_worker_count(struct sm_worker *w, enum sm_count what, uint64_t n)
+{
+	sm_worker_add(&w->count[what], n);
+}
+
+static inline void sm_worker_drop(struct sm_worker *w, enum sm_drop why)
+{
+	sm_worker_add(&w->drops[why], 1);
+}
+
+/** sm_worker_stage() - The stage since the last mark is over; @n: frames it handled; sets the mark anew */
+void sm_worker_stage(struct sm_worker *w, enum sm_stage stage, uint32_t n);
+
+/**
+ * sm_worker_snapshot() - The newest snapshot; call after frames were read or received
+ * Return: NULL before the first was published; else valid until the end of the turn
+ */
+const struct sm_snapshot *sm_worker_snapshot(struct sm_worker *w);
+
+/** sm_worker_event() - Begin an event; Return: slot to fill, NULL when the ring is full */
+struct sm_plane_event *sm_worker_event(struct sm_worker *w, enum sm_plane_event_type type,
+				       uint32_t session);
+/** sm_worker_tell() - Hand over the event begun */
+void sm_worker_tell(struct sm_worker *w);
+
+/** sm_worker_epoch_event() - Tell the control thread once that @bit (SM_EPOCH_EVENT_*) came to be */
+void sm_worker_epoch_event(struct sm_worker *w, struct sm_epoch *epoch, uint32_t session,
+			   uint32_t bit);
+
+/** sm_worker_rate_allow() - Return: true if @session was not let through for SM_RATE_US */
+bool sm_worker_rate_allow(struct sm_rate *rate, uint32_t session, uint64_t now_us);
+
+/** sm_worker_tap_error() - A read or write failed with @err (positive errno); Return: true if the batch is over */
+bool sm_worker_tap_error(struct sm_worker *w, int err, bool writing);
+
+/** sm_worker_main() - The thread; @arg: struct sm_worker */
+void *sm_worker_main(void *arg);
+
+/** sm_egress_turn() - One batch from TAP to UDP */
+void sm_egress_turn(struct sm_worker *w);
+
+/** sm_ingress_turn() - One batch from UDP to TAP */
+void sm_ingress_turn(struct sm_worker *w);
+
+/** sm_ingress_handed_turn() - One batch that other workers handed over; Return: true if there may be more */
+bool sm_ingress_handed_turn(struct sm_worker *w);
+/** sm_ingress_has_handed() - Return: true if something waits in a ring */
+bool sm_ingress_has_handed(struct sm_worker *w);
+
+#endif
