@@ -179,7 +179,8 @@ int sm_addr_parse(const char *text, uint16_t default_port, struct sm_addr *ret_a
 	if (ip[0] == '[') {
 		start = ip + 1;
 		end = strchr(ip, ']');
-		if (!end || (end[1] != '\0' && end[1] != ':') || !memchr(ip, ':', (size_t)(end - ip)))
+		if (!end || (end[1] != '\0' && end[1] != ':') ||
+		    !memchr(ip, ':', (size_t)(end - ip)))
 			return -EINVAL;
 		if (end[1] == ':')
 			port = end + 2;
@@ -275,13 +276,13 @@ bool sm_prefix_overlaps(const struct sm_prefix *a, const struct sm_prefix *b)
 bool sm_addr_is_global_unicast(const struct sm_addr *a)
 {
 	static const struct sm_prefix special[] = {
-		{.family = 4, .len = 8},			/* this network */
-		{.family = 4, .len = 8, .ip = {127}},		/* loopback */
-		{.family = 4, .len = 16, .ip = {169, 254}},	/* link-local */
-		{.family = 4, .len = 3, .ip = {224}},		/* multicast, reserved, broadcast */
-		{.family = 6, .len = 127},			/* unspecified, loopback */
-		{.family = 6, .len = 10, .ip = {0xfe, 0x80}},	/* link-local */
-		{.family = 6, .len = 8, .ip = {0xff}},		/* multicast */
+		{.family = 4, .len = 8},                      /* this network */
+		{.family = 4, .len = 8, .ip = {127}},         /* loopback */
+		{.family = 4, .len = 16, .ip = {169, 254}},   /* link-local */
+		{.family = 4, .len = 3, .ip = {224}},         /* multicast, reserved, broadcast */
+		{.family = 6, .len = 127},                    /* unspecified, loopback */
+		{.family = 6, .len = 10, .ip = {0xfe, 0x80}}, /* link-local */
+		{.family = 6, .len = 8, .ip = {0xff}},        /* multicast */
 	};
 
 	if (sm_addr_ip_len(a->family) == 0)

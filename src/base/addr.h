@@ -66,7 +66,8 @@ SM_MUST_CHECK int sm_addr_from_sockaddr(const struct sockaddr *sa, struct sm_add
  * @mapped: give IPv4 as ::ffff:a.b.c.d, for a dual-stack socket
  * Return: its length
  */
-socklen_t sm_addr_to_sockaddr(const struct sm_addr *a, bool mapped, struct sockaddr_storage *ret_sa);
+socklen_t sm_addr_to_sockaddr(const struct sm_addr *a, bool mapped,
+			      struct sockaddr_storage *ret_sa);
 
 /** sm_addr_format() - Print "192.0.2.1:9443", "[2001:db8::1]:9443" or "none"; Return: @buf */
 const char *sm_addr_format(const struct sm_addr *a, char buf[SM_ADDR_STRLEN]);

@@ -12,16 +12,16 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SM_MUST_CHECK __attribute__((warn_unused_result))
+#define SM_MUST_CHECK        __attribute__((warn_unused_result))
 #define SM_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
-#define SM_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define SM_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define SM_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define SM_ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
+#define SM_MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define SM_MAX(a, b)                       ((a) > (b) ? (a) : (b))
 #define SM_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 #define SM_MSEC_US UINT64_C(1000)
-#define SM_SEC_US UINT64_C(1000000)
+#define SM_SEC_US  UINT64_C(1000000)
 
 /* A point in time that never comes; microseconds of CLOCK_BOOTTIME as everywhere. */
 #define SM_NEVER UINT64_MAX

@@ -23,7 +23,7 @@ struct sm_writer {
 static inline struct sm_reader sm_reader_init(const void *data, size_t len)
 {
 	const uint8_t *p = data;
-	return (struct sm_reader){ .pos = p, .end = p + len };
+	return (struct sm_reader){.pos = p, .end = p + len};
 }
 
 static inline size_t sm_reader_left(const struct sm_reader *r)
@@ -48,7 +48,7 @@ const uint8_t *sm_read_view(struct sm_reader *r, size_t len);
 static inline struct sm_writer sm_writer_init(void *data, size_t len)
 {
 	uint8_t *p = data;
-	return (struct sm_writer){ .start = p, .pos = p, .end = p + len };
+	return (struct sm_writer){.start = p, .pos = p, .end = p + len};
 }
 
 static inline size_t sm_writer_len(const struct sm_writer *w)

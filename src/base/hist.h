@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 #define SM_HIST_SUB_BITS 4
-#define SM_HIST_BUCKETS 640 /* covers 0 to 2^43 ns (2.4 hours); larger values go to the last */
+#define SM_HIST_BUCKETS  640 /* covers 0 to 2^43 ns (2.4 hours); larger values go to the last */
 
 struct sm_hist {
 	_Atomic uint64_t count, sum_ns, max_ns;

@@ -46,8 +46,8 @@ static inline void sm_list_del(struct sm_list *node)
  * sm_list_for_each_safe() - Visit all nodes; the visited one may be taken out or freed
  * @node, @after: struct sm_list pointers
  */
-#define sm_list_for_each_safe(node, after, head)                                                   \
-	for ((node) = (head)->next, (after) = (node)->next; (node) != (head);                      \
+#define sm_list_for_each_safe(node, after, head)                              \
+	for ((node) = (head)->next, (after) = (node)->next; (node) != (head); \
 	     (node) = (after), (after) = (node)->next)
 
 #endif

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RAW_MAX 1024u  /* bytes of text before escaping */
-#define TEXT_MAX 2048u /* bytes of text after it */
+#define RAW_MAX      1024u /* bytes of text before escaping */
+#define TEXT_MAX     2048u /* bytes of text after it */
 #define LINE_MAX_LEN (TEXT_MAX + 64u)
 
 static const char cut_mark[] = "...";
@@ -24,8 +24,9 @@ static const struct {
 	const char *name;
 	int priority; /* as in syslog.h */
 } levels[] = {
-	[SM_LOG_ERROR] = {"error", 3}, [SM_LOG_WARN] = {"warn", 4},   [SM_LOG_NOTICE] = {"notice", 5},
-	[SM_LOG_INFO] = {"info", 6},   [SM_LOG_DEBUG] = {"debug", 7},
+	[SM_LOG_ERROR] = {"error", 3},   [SM_LOG_WARN] = {"warn", 4},
+	[SM_LOG_NOTICE] = {"notice", 5}, [SM_LOG_INFO] = {"info", 6},
+	[SM_LOG_DEBUG] = {"debug", 7},
 };
 static_assert(SM_ARRAY_SIZE(levels) == SM_LOG_LEVEL_COUNT, "each level has a name");
 
@@ -152,7 +153,7 @@ void sm_log(enum sm_log_level level, const char *fmt, ...)
 }
 
 #define LINE_MILLI UINT64_C(1000)
-#define MILLI_US (60 * SM_SEC_US / LINE_MILLI) /* a milli-line takes that long at one a minute */
+#define MILLI_US   (60 * SM_SEC_US / LINE_MILLI) /* a milli-line takes that long at one a minute */
 
 static void refill(struct sm_log_limit *limit, uint64_t now_us, uint64_t full, uint32_t per_minute)
 {

@@ -39,11 +39,11 @@ void sm_log_set_sink(void (*sink)(void *arg, enum sm_log_level level, const char
 /** sm_log() - One line, thread-safe, control characters in it are escaped */
 void sm_log(enum sm_log_level level, const char *fmt, ...) SM_PRINTF(2, 3);
 
-#define sm_error(...) sm_log(SM_LOG_ERROR, __VA_ARGS__)
-#define sm_warn(...) sm_log(SM_LOG_WARN, __VA_ARGS__)
+#define sm_error(...)  sm_log(SM_LOG_ERROR, __VA_ARGS__)
+#define sm_warn(...)   sm_log(SM_LOG_WARN, __VA_ARGS__)
 #define sm_notice(...) sm_log(SM_LOG_NOTICE, __VA_ARGS__)
-#define sm_info(...) sm_log(SM_LOG_INFO, __VA_ARGS__)
-#define sm_debug(...) sm_log(SM_LOG_DEBUG, __VA_ARGS__)
+#define sm_info(...)   sm_log(SM_LOG_INFO, __VA_ARGS__)
+#define sm_debug(...)  sm_log(SM_LOG_DEBUG, __VA_ARGS__)
 
 /**
  * struct sm_log_limit - Token bucket for one kind of line (zero-initialise)

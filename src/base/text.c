@@ -89,7 +89,7 @@ int sm_text_parse_bool(const char *text, bool *ret_value)
 		const char *name;
 		bool value;
 	} words[] = {
-		{"yes", true}, {"true", true},	 {"on", true},	 {"1", true},
+		{"yes", true}, {"true", true},   {"on", true},   {"1", true},
 		{"no", false}, {"false", false}, {"off", false}, {"0", false},
 	};
 
@@ -102,9 +102,9 @@ int sm_text_parse_bool(const char *text, bool *ret_value)
 	return -EINVAL;
 }
 
-#define MIN_US (60 * SM_SEC_US)
+#define MIN_US  (60 * SM_SEC_US)
 #define HOUR_US (60 * MIN_US)
-#define DAY_US (24 * HOUR_US)
+#define DAY_US  (24 * HOUR_US)
 
 /* Reads a unit and moves @text behind it; Return: its length in microseconds, 0 if there is none */
 static uint64_t take_unit(const char **text)
@@ -113,9 +113,9 @@ static uint64_t take_unit(const char **text)
 		const char *name;
 		uint64_t us;
 	} units[] = {
-		{"us", 1},	{"ms", SM_MSEC_US}, {"s", SM_SEC_US},  {"min", MIN_US},
-		{"m", MIN_US},	{"h", HOUR_US},	    {"d", DAY_US},     {"w", 7 * DAY_US},
-		{"y", 365 * DAY_US},
+		{"us", 1},       {"ms", SM_MSEC_US}, {"s", SM_SEC_US},
+		{"min", MIN_US}, {"m", MIN_US},      {"h", HOUR_US},
+		{"d", DAY_US},   {"w", 7 * DAY_US},  {"y", 365 * DAY_US},
 	};
 	size_t len = strspn(*text, "abcdefghijklmnopqrstuvwxyz");
 
@@ -164,7 +164,10 @@ const char *sm_text_format_duration(uint64_t us, char *buf, size_t len)
 		uint64_t us;
 		const char *name;
 	} units[] = {
-		{DAY_US, "d"}, {HOUR_US, "h"}, {MIN_US, "min"}, {SM_SEC_US, "s"},
+		{DAY_US, "d"},
+		{HOUR_US, "h"},
+		{MIN_US, "min"},
+		{SM_SEC_US, "s"},
 	};
 	size_t i = 0;
 	uint64_t whole, rest;
@@ -246,10 +249,10 @@ size_t sm_text_char_len(const char *text, size_t len)
 	static const struct {
 		uint32_t first, last;
 	} hidden[] = {
-		{0x0000, 0x001f}, {0x007f, 0x009f},	/* control characters */
-		{0x061c, 0x061c}, {0x200e, 0x200f},	/* direction marks */
-		{0x2028, 0x202e},			/* line and paragraph ends, directions */
-		{0x2066, 0x2069}, {0xfeff, 0xfeff},	/* isolated directions; byte order mark */
+		{0x0000, 0x001f}, {0x007f, 0x009f}, /* control characters */
+		{0x061c, 0x061c}, {0x200e, 0x200f}, /* direction marks */
+		{0x2028, 0x202e},                   /* line and paragraph ends, directions */
+		{0x2066, 0x2069}, {0xfeff, 0xfeff}, /* isolated directions; byte order mark */
 	};
 	uint32_t code = 0;
 	size_t n = decode_utf8((const uint8_t *)text, len, &code);

@@ -14,7 +14,8 @@ char *sm_text_hex(const void *data, size_t len, char *out);
 SM_MUST_CHECK int sm_text_parse_hex(const char *text, void *ret_data, size_t len);
 
 /** sm_text_parse_u64() - Read a decimal number in [@min, @max]; Return: 0, -EINVAL, -ERANGE */
-SM_MUST_CHECK int sm_text_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value);
+SM_MUST_CHECK int sm_text_parse_u64(const char *text, uint64_t min, uint64_t max,
+				    uint64_t *ret_value);
 
 /** sm_text_parse_bool() - yes/no, true/false, on/off, 1/0; Return: 0, -EINVAL */
 SM_MUST_CHECK int sm_text_parse_bool(const char *text, bool *ret_value);

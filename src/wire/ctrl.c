@@ -6,12 +6,13 @@
 #include "wire/ctrl.h"
 #include "base/text.h"
 
-#define HELLO_LEN 32u
-#define HELLO_LEN_MAX 256u /* what later versions append is ignored */
+#define HELLO_LEN         32u
+#define HELLO_LEN_MAX     256u /* what later versions append is ignored */
 #define CANDIDATE_LEN_MAX 22u
-#define OBSERVED_LEN_MAX 38u
-#define REKEY_LEN (4u + SM_KEM_PUBLIC_LEN)
-#define CLOSE_LEN_MIN 2u
+#define ENDPOINTS_LEN_MAX (1u + SM_ENDPOINTS_MAX * CANDIDATE_LEN_MAX)
+#define OBSERVED_LEN_MAX  38u
+#define REKEY_LEN         (4u + SM_KEM_PUBLIC_LEN)
+#define CLOSE_LEN_MIN     2u
 
 static const char *const close_reason_names[] = {
 	[SM_CLOSE_NONE] = "none",
@@ -142,7 +143,8 @@ static bool endpoints_valid(const struct sm_msg *msg)
 	for (unsigned i = 0; i < m->count; i++) {
 		const struct sm_candidate *c = &m->candidate[i];
 
-		if (c->type >= SM_CANDIDATE_TYPE_COUNT || c->data.port == 0 || !addr_valid(&c->data))
+		if (c->type >= SM_CANDIDATE_TYPE_COUNT || c->data.port == 0 ||
+		    !addr_valid(&c->data))
 			return false;
 	}
 	return true;
@@ -313,8 +315,8 @@ static const struct row rows[] = {
 	 SENDER_ANY, hello_valid, hello_encode, hello_decode},
 	{SM_MSG_READY, "READY", 0, 0, SM_MSG_CTX_TLS, ORDER_AFTER_HELLO, SENDER_ANY, nothing_valid,
 	 nothing_encode, nothing_decode},
-	{SM_MSG_ENDPOINTS, "ENDPOINTS", 1, 1 + SM_ENDPOINTS_MAX * CANDIDATE_LEN_MAX, BOTH,
-	 ORDER_AFTER_HELLO, SENDER_ANY, endpoints_valid, endpoints_encode, endpoints_decode},
+	{SM_MSG_ENDPOINTS, "ENDPOINTS", 1, ENDPOINTS_LEN_MAX, BOTH, ORDER_AFTER_HELLO, SENDER_ANY,
+	 endpoints_valid, endpoints_encode, endpoints_decode},
 	{SM_MSG_OBSERVED, "OBSERVED", 2, OBSERVED_LEN_MAX, BOTH, ORDER_AFTER_HELLO, SENDER_ANY,
 	 observed_valid, observed_encode, observed_decode},
 	{SM_MSG_PING, "PING", 8, 8, BOTH, ORDER_AFTER_HELLO, SENDER_ANY, nothing_valid, ping_encode,

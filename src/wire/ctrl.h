@@ -14,15 +14,15 @@
 #include "wire/const.h"
 
 enum sm_msg_type {
-	SM_MSG_HELLO = 0x8001,		/* the first in each direction, on TLS only */
-	SM_MSG_READY = 0x8002,		/* my receiving keys are in place: send */
-	SM_MSG_ENDPOINTS = 0x0003,	/* where my data and control ports can be reached */
-	SM_MSG_OBSERVED = 0x0004,	/* the addresses that I see you come from */
+	SM_MSG_HELLO = 0x8001,     /* the first in each direction, on TLS only */
+	SM_MSG_READY = 0x8002,     /* my receiving keys are in place: send */
+	SM_MSG_ENDPOINTS = 0x0003, /* where my data and control ports can be reached */
+	SM_MSG_OBSERVED = 0x0004,  /* the addresses that I see you come from */
 	SM_MSG_PING = 0x0005,
 	SM_MSG_PONG = 0x0006,
-	SM_MSG_REKEY_REQUEST = 0x8007,	/* only the TLS client sends it */
-	SM_MSG_REKEY_REPLY = 0x8008,	/* only the TLS server sends it */
-	SM_MSG_REKEY_WANTED = 0x0009,	/* the TLS server asks the client for a request */
+	SM_MSG_REKEY_REQUEST = 0x8007, /* only the TLS client sends it */
+	SM_MSG_REKEY_REPLY = 0x8008,   /* only the TLS server sends it */
+	SM_MSG_REKEY_WANTED = 0x0009,  /* the TLS server asks the client for a request */
 	SM_MSG_CLOSE = 0x800a,
 };
 
@@ -30,16 +30,16 @@ enum sm_msg_type {
 #define SM_FEATURE_PART UINT64_C(1) /* takes SM_KIND_PART */
 
 struct sm_msg_hello {
-	uint16_t version;	/* SM_PROTOCOL_VERSION */
-	uint8_t mode;		/* enum sm_mode */
-	uint8_t ciphers;	/* mask: bit 1 << enum sm_cipher for each it can do */
-	uint8_t preferred;	/* enum sm_cipher: what is fast here */
-	uint8_t workers;	/* sending lanes beside the control lane, 1 to SM_WORKER_MAX */
-	uint16_t data_port;	/* UDP */
-	uint16_t control_port;	/* TCP, 0 if it does not listen */
-	uint16_t mtu;		/* of the TAP or TUN */
-	uint32_t session;	/* what the other puts into packets to me */
-	uint64_t instance;	/* random at start of the daemon */
+	uint16_t version;      /* SM_PROTOCOL_VERSION */
+	uint8_t mode;          /* enum sm_mode */
+	uint8_t ciphers;       /* mask: bit 1 << enum sm_cipher for each it can do */
+	uint8_t preferred;     /* enum sm_cipher: what is fast here */
+	uint8_t workers;       /* sending lanes beside the control lane, 1 to SM_WORKER_MAX */
+	uint16_t data_port;    /* UDP */
+	uint16_t control_port; /* TCP, 0 if it does not listen */
+	uint16_t mtu;          /* of the TAP or TUN */
+	uint32_t session;      /* what the other puts into packets to me */
+	uint64_t instance;     /* random at start of the daemon */
 	uint64_t features;
 };
 
@@ -52,9 +52,9 @@ enum sm_candidate_type {
 };
 
 struct sm_candidate {
-	struct sm_addr data; /* UDP */
+	struct sm_addr data;   /* UDP */
 	uint16_t control_port; /* TCP at the same address, 0 if none */
-	uint8_t type; /* enum sm_candidate_type */
+	uint8_t type;          /* enum sm_candidate_type */
 };
 
 struct sm_msg_endpoints {
@@ -71,28 +71,28 @@ struct sm_msg_ping { /* PONG carries it back */
 };
 
 struct sm_msg_rekey {
-	uint32_t epoch; /* the new one */
+	uint32_t epoch;                 /* the new one */
 	uint8_t kem[SM_KEM_PUBLIC_LEN]; /* public key or ciphertext */
 };
 static_assert(SM_KEM_PUBLIC_LEN == SM_KEM_CIPHERTEXT_LEN, "one struct serves both");
 
 enum sm_close_reason {
-	SM_CLOSE_NONE = 0,		/* never on the wire */
-	SM_CLOSE_SHUTDOWN = 1,		/* the daemon ends */
-	SM_CLOSE_DUPLICATE = 2,		/* another connection to you survives */
-	SM_CLOSE_SUPERSEDED = 3,	/* a newer certificate of that name, or a newer connection */
-	SM_CLOSE_PROTOCOL = 4,		/* malformed, out of order, unknown and critical */
-	SM_CLOSE_VERSION = 5,		/* no common protocol version */
-	SM_CLOSE_MODE = 6,		/* tap against tun */
-	SM_CLOSE_CIPHER = 7,		/* no common cipher */
-	SM_CLOSE_NETWORK = 8,		/* another network */
+	SM_CLOSE_NONE = 0,       /* never on the wire */
+	SM_CLOSE_SHUTDOWN = 1,   /* the daemon ends */
+	SM_CLOSE_DUPLICATE = 2,  /* another connection to you survives */
+	SM_CLOSE_SUPERSEDED = 3, /* a newer certificate of that name, or a newer connection */
+	SM_CLOSE_PROTOCOL = 4,   /* malformed, out of order, unknown and critical */
+	SM_CLOSE_VERSION = 5,    /* no common protocol version */
+	SM_CLOSE_MODE = 6,       /* tap against tun */
+	SM_CLOSE_CIPHER = 7,     /* no common cipher */
+	SM_CLOSE_NETWORK = 8,    /* another network */
 	SM_CLOSE_REVOKED = 9,
-	SM_CLOSE_EXPIRED = 10,		/* a certificate's time is over */
-	SM_CLOSE_NOT_TRUSTED = 11,	/* no CA of ours, or not pinned */
-	SM_CLOSE_SELF = 12,		/* connected to itself, or the same name twice */
-	SM_CLOSE_TIMEOUT = 13,		/* handshake or keepalive */
-	SM_CLOSE_LIMIT = 14,		/* too many */
-	SM_CLOSE_CONFIG = 15,		/* the peer was taken out of the configuration */
+	SM_CLOSE_EXPIRED = 10,     /* a certificate's time is over */
+	SM_CLOSE_NOT_TRUSTED = 11, /* no CA of ours, or not pinned */
+	SM_CLOSE_SELF = 12,        /* connected to itself, or the same name twice */
+	SM_CLOSE_TIMEOUT = 13,     /* handshake or keepalive */
+	SM_CLOSE_LIMIT = 14,       /* too many */
+	SM_CLOSE_CONFIG = 15,      /* the peer was taken out of the configuration */
 	SM_CLOSE_REKEY_FAILED = 16,
 	SM_CLOSE_INTERNAL = 17,
 	SM_CLOSE_REASON_COUNT,
@@ -113,16 +113,16 @@ struct sm_msg {
 		struct sm_msg_hello hello;
 		struct sm_msg_endpoints endpoints;
 		struct sm_msg_observed observed;
-		struct sm_msg_ping ping; /* PING and PONG */
+		struct sm_msg_ping ping;   /* PING and PONG */
 		struct sm_msg_rekey rekey; /* REQUEST and REPLY */
 		struct sm_msg_close close;
 	};
 };
 
 /* Where a message may come from; the codec checks, the state machine passes what holds now. */
-#define SM_MSG_CTX_TLS 1u	/* arrived in TLS */
-#define SM_MSG_CTX_STREAM 2u	/* arrived in the control stream */
-#define SM_MSG_CTX_HELLO_SEEN 4u /* the sender's HELLO was accepted on this connection */
+#define SM_MSG_CTX_TLS         1u /* arrived in TLS */
+#define SM_MSG_CTX_STREAM      2u /* arrived in the control stream */
+#define SM_MSG_CTX_HELLO_SEEN  4u /* the sender's HELLO was accepted on this connection */
 #define SM_MSG_CTX_FROM_CLIENT 8u /* the sender is the TLS client */
 
 /** sm_msg_name() - Return: "HELLO" ..., "unknown" */
@@ -143,7 +143,8 @@ SM_MUST_CHECK int sm_msg_peek(const uint8_t *buf, size_t len, unsigned *ret_type
  * Return: 0; -ENOMSG unknown and not critical: skip it; -EOPNOTSUPP unknown and critical;
  *         -EPROTO not allowed in this context; -EBADMSG malformed
  */
-SM_MUST_CHECK int sm_msg_decode(const uint8_t *buf, size_t len, unsigned ctx, struct sm_msg *ret_msg);
+SM_MUST_CHECK int sm_msg_decode(const uint8_t *buf, size_t len, unsigned ctx,
+				struct sm_msg *ret_msg);
 
 /** sm_msg_encode() - Return: bytes written (header and value), -ENOSPC, -EINVAL for values outside their bounds */
 SM_MUST_CHECK int sm_msg_encode(const struct sm_msg *msg, uint8_t *buf, size_t len);

@@ -37,14 +37,15 @@ void sm_data_header_encode(const struct sm_data_header *h, uint8_t *buf);
  * sm_data_header_decode() - Read the header of a datagram
  * Return: 0; -EBADMSG when too short for header, kind and tag, of another type, or reserved is set
  */
-SM_MUST_CHECK int sm_data_header_decode(const uint8_t *buf, size_t len, struct sm_data_header *ret_header);
+SM_MUST_CHECK int sm_data_header_decode(const uint8_t *buf, size_t len,
+					struct sm_data_header *ret_header);
 
 /*
  * SM_KIND_PART trailer, before the kind: index (8), count (8), reserved (16, zero). The pieces of one
  * frame have consecutive packet numbers of one lane; the piece with index i has number first + i.
  */
 #define SM_PART_TRAILER_LEN 4u
-#define SM_PART_COUNT_MAX 64u
+#define SM_PART_COUNT_MAX   64u
 
 struct sm_part {
 	uint8_t index, count;

@@ -7,15 +7,15 @@
 
 #include <stdio.h>
 
-#define ETHERTYPE_IPV4 0x0800
-#define ETHERTYPE_ARP 0x0806
-#define ETHERTYPE_VLAN 0x8100
-#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_IPV4         0x0800
+#define ETHERTYPE_ARP          0x0806
+#define ETHERTYPE_VLAN         0x8100
+#define ETHERTYPE_IPV6         0x86dd
 #define ETHERTYPE_SERVICE_VLAN 0x88a8
-#define VLAN_TAGS_MAX 2
+#define VLAN_TAGS_MAX          2
 
 #define IPV6_HEADER_LEN 40u
-#define IPV6_CHAIN_MAX 8 /* extension headers that are looked through */
+#define IPV6_CHAIN_MAX  8 /* extension headers that are looked through */
 
 enum next_header {
 	NEXT_HOP_BY_HOP = 0,
@@ -83,7 +83,7 @@ int sm_ether_parse(const uint8_t *frame, size_t len, struct sm_ether *ret_ether)
 	e.type = sm_read_u16(&r);
 	while ((e.type == ETHERTYPE_VLAN || e.type == ETHERTYPE_SERVICE_VLAN) &&
 	       tags++ < VLAN_TAGS_MAX) {
-		(void)sm_read_u16(&r); /* priority and VLAN */
+		(void)sm_read_u16(&r);    /* priority and VLAN */
 		e.type = sm_read_u16(&r); /* 0 past the end */
 	}
 	e.l3 = (uint16_t)(r.failed ? SM_MIN(len, SM_FRAME_MAX) : (size_t)(r.pos - frame));
@@ -128,7 +128,8 @@ static struct chain follow_chain(const uint8_t *packet, size_t len)
 			c.first = (sm_read_u16(&r) & 0xfff8) == 0;
 			(void)sm_read_u32(&r);
 		} else {
-			(void)sm_read_view(&r, 6 + units * (c.next == NEXT_AUTHENTICATION ? 4u : 8u));
+			(void)sm_read_view(&r,
+					   6 + units * (c.next == NEXT_AUTHENTICATION ? 4u : 8u));
 		}
 		c.next = next;
 		if (!c.first || r.failed)

@@ -65,6 +65,7 @@ bool sm_ether_claimed_ip(const uint8_t *frame, size_t len, const struct sm_ether
 bool sm_ether_nd_fragmented(const uint8_t *frame, size_t len, const struct sm_ether *ether);
 
 /** sm_ip_parse() - Source and destination of an IP packet (TUN); Return: 0, -EBADMSG */
-SM_MUST_CHECK int sm_ip_parse(const uint8_t *packet, size_t len, struct sm_addr *ret_src, struct sm_addr *ret_dst);
+SM_MUST_CHECK int sm_ip_parse(const uint8_t *packet, size_t len, struct sm_addr *ret_src,
+			      struct sm_addr *ret_dst);
 
 #endif

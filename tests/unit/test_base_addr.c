@@ -63,7 +63,8 @@ static void test_parse_and_format(void **state)
 		{"[", NULL},
 		{"host:1", NULL},
 		{"2001:db8:1:2:3:4:5:6:7", NULL},
-		{"1111111111111111111111111111111111111111111111111111111111111111111111111111", NULL},
+		{"1111111111111111111111111111111111111111111111111111111111111111111111111111",
+		 NULL},
 	};
 
 	(void)state;
@@ -138,9 +139,11 @@ static void test_sockaddr_round_trip(void **state)
 			memset(&sa, 0xff, sizeof(sa));
 			memset(&back, 0xff, sizeof(back));
 			len = sm_addr_to_sockaddr(&a, mapped, &sa);
-			assert_int_equal(sa.ss_family, a.family == 4 && !mapped ? AF_INET : AF_INET6);
-			assert_int_equal(len, sa.ss_family == AF_INET ? sizeof(struct sockaddr_in) :
-									sizeof(struct sockaddr_in6));
+			assert_int_equal(sa.ss_family,
+					 a.family == 4 && !mapped ? AF_INET : AF_INET6);
+			assert_int_equal(len, sa.ss_family == AF_INET
+						      ? sizeof(struct sockaddr_in)
+						      : sizeof(struct sockaddr_in6));
 			assert_int_equal(sm_addr_from_sockaddr((struct sockaddr *)&sa, &back), 0);
 			assert_true(sm_addr_equal(&a, &back));
 		}
@@ -149,8 +152,10 @@ static void test_sockaddr_round_trip(void **state)
 
 static void test_sockaddr_details(void **state)
 {
-	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(0x1234),
-				   .sin6_scope_id = 3, .sin6_flowinfo = 7};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6,
+				   .sin6_port = htons(0x1234),
+				   .sin6_scope_id = 3,
+				   .sin6_flowinfo = 7};
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(0x1234)};
 	struct sockaddr other = {.sa_family = AF_UNIX};
 	struct sockaddr_storage sa;
@@ -222,7 +227,8 @@ static void test_prefix_parse(void **state)
 		{"/24", NULL},
 		{"", NULL},
 		{"fe80::1%lo/64", NULL},
-		{"1111111111111111111111111111111111111111111111111111111111111111111111111111", NULL},
+		{"1111111111111111111111111111111111111111111111111111111111111111111111111111",
+		 NULL},
 	};
 
 	(void)state;
@@ -318,14 +324,29 @@ static void test_global_unicast(void **state)
 		const char *ip;
 		bool global;
 	} cases[] = {
-		{"0.0.0.0", false},	    {"0.1.2.3", false},		{"127.0.0.1", false},
-		{"127.255.255.255", false}, {"128.0.0.1", true},	{"169.254.1.1", false},
-		{"169.253.1.1", true},	    {"224.0.0.1", false},	{"223.255.255.255", true},
-		{"239.1.1.1", false},	    {"255.255.255.255", false}, {"10.0.0.1", true},
-		{"192.168.1.1", true},	    {"1.1.1.1", true},		{"::", false},
-		{"::1", false},		    {"::2", true},		{"fe80::1", false},
-		{"febf::1", false},	    {"fec0::1", true},		{"ff02::1", false},
-		{"fd00::1", true},	    {"2001:db8::1", true},
+		{"0.0.0.0", false},
+		{"0.1.2.3", false},
+		{"127.0.0.1", false},
+		{"127.255.255.255", false},
+		{"128.0.0.1", true},
+		{"169.254.1.1", false},
+		{"169.253.1.1", true},
+		{"224.0.0.1", false},
+		{"223.255.255.255", true},
+		{"239.1.1.1", false},
+		{"255.255.255.255", false},
+		{"10.0.0.1", true},
+		{"192.168.1.1", true},
+		{"1.1.1.1", true},
+		{"::", false},
+		{"::1", false},
+		{"::2", true},
+		{"fe80::1", false},
+		{"febf::1", false},
+		{"fec0::1", true},
+		{"ff02::1", false},
+		{"fd00::1", true},
+		{"2001:db8::1", true},
 	};
 	struct sm_addr a = {0};
 

@@ -111,7 +111,8 @@ static void test_list(void **state)
 	assert_ptr_equal(head.prev, &items[1].node);
 	assert_ptr_equal(items[2].node.prev, &head);
 
-	sm_list_for_each_safe(node, after, &head) {
+	sm_list_for_each_safe(node, after, &head)
+	{
 		sm_list_del(node);
 		memset(node, 0xff, sizeof(*node)); /* as if it were freed */
 	}

@@ -52,7 +52,8 @@ static void test_error_bound_everywhere(void **state)
 	(void)state;
 	for (unsigned bit = 0; bit < 42; bit++) {
 		for (uint64_t step = 0; step < 64; step++) {
-			uint64_t ns = (UINT64_C(1) << bit) + ((UINT64_C(1) << bit) * step >> 6), upper;
+			uint64_t ns = (UINT64_C(1) << bit) + ((UINT64_C(1) << bit) * step >> 6),
+				 upper;
 			static struct sm_hist h;
 
 			memset(&h, 0, sizeof(h));

@@ -196,7 +196,8 @@ static void test_stderr(void **state)
 		lines[i][len[i] - 1] = '\0';
 	}
 	assert_int_equal(sscanf(lines[0], "%4u-%2u-%2u %2u:%2u:%2u.%3u %63[^\n]", &y, &mo, &d, &h,
-				&mi, &s, &ms, rest), 8);
+				&mi, &s, &ms, rest),
+			 8);
 	assert_string_equal(rest, "warn  text 5");
 	assert_true(y >= 2024 && mo >= 1 && mo <= 12 && d >= 1 && d <= 31 && h < 24 && mi < 60 &&
 		    s <= 60);
@@ -276,7 +277,8 @@ static void test_limit_rate(void **state)
 	(void)state;
 	for (size_t i = 0; i < SM_ARRAY_SIZE(steps_us); i++) {
 		struct sm_log_limit limit = {0};
-		uint64_t now = 1, step = steps_us[i], end = SM_MAX(step * 400000, SM_SEC_US), lines = 0;
+		uint64_t now = 1, step = steps_us[i], end = SM_MAX(step * 400000, SM_SEC_US),
+			 lines = 0;
 		uint64_t expected = 2 + end * 600 / (60 * SM_SEC_US);
 
 		for (; now <= end; now += step)

@@ -215,12 +215,9 @@ static void test_readers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_basics),
-		cmocka_unit_test(test_against_model),
-		cmocka_unit_test(test_reserve),
-		cmocka_unit_test(test_spread),
-		cmocka_unit_test(test_seed_matters),
-		cmocka_unit_test(test_readers),
+		cmocka_unit_test(test_basics),       cmocka_unit_test(test_against_model),
+		cmocka_unit_test(test_reserve),      cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_seed_matters), cmocka_unit_test(test_readers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

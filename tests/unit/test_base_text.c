@@ -14,8 +14,9 @@
 
 static void test_hex(void **state)
 {
-	static const char *const bad[] = {"", "0", "00112", "0011223", "001122334", "0011gg33",
-					  "0x112233", " 0112233", "001122 3"};
+	static const char *const bad[] = {"",         "0",         "00112",
+					  "0011223",  "001122334", "0011gg33",
+					  "0x112233", " 0112233",  "001122 3"};
 	uint8_t data[4] = {9, 9, 9, 9};
 	char out[9];
 
@@ -59,7 +60,8 @@ static void test_u64(void **state)
 	for (size_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
 		uint64_t value = 77;
 
-		assert_int_equal(sm_text_parse_u64(cases[i].text, cases[i].min, cases[i].max, &value),
+		assert_int_equal(sm_text_parse_u64(cases[i].text, cases[i].min, cases[i].max,
+						   &value),
 				 cases[i].result);
 		assert_true(value == (cases[i].result < 0 ? 77 : cases[i].value));
 	}
@@ -181,7 +183,11 @@ static void test_duration_round_trip(void **state)
 
 		sm_text_format_duration(us, buf, sizeof(buf));
 		assert_int_equal(sm_text_parse_duration(buf, &back), 0);
-		unit = us < 1000 ? 1 : us < S ? 1000 : us < 3600 * S ? S : us < 86400 * S ? 60 * S : 3600 * S;
+		unit = us < 1000        ? 1
+		       : us < S         ? 1000
+		       : us < 3600 * S  ? S
+		       : us < 86400 * S ? 60 * S
+					: 3600 * S;
 		assert_true(back <= us && us - back < unit);
 		assert_string_equal(sm_text_format_duration(back, again, sizeof(again)), buf);
 	}
@@ -218,7 +224,16 @@ static void test_name(void **state)
 		"a", "0", "a-b", "node-1",
 		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 63 */};
 	static const char *const bad[] = {
-		"", "-", "-a", "a-", "A", "a.b", "a_b", "a b", "a\n", "\xc3\xa4",
+		"",
+		"-",
+		"-a",
+		"a-",
+		"A",
+		"a.b",
+		"a_b",
+		"a b",
+		"a\n",
+		"\xc3\xa4",
 		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 64 */};
 
 	(void)state;
@@ -233,8 +248,8 @@ static void test_trim(void **state)
 	static const struct {
 		const char *text, *kept;
 	} cases[] = {
-		{"", ""},	{"   ", ""},	      {"a", "a"},
-		{" a ", "a"},	{"\t a b\r\n", "a b"}, {"a\v\f", "a"},
+		{"", ""},     {"   ", ""},           {"a", "a"},
+		{" a ", "a"}, {"\t a b\r\n", "a b"}, {"a\v\f", "a"},
 	};
 	char buf[16];
 
@@ -257,20 +272,20 @@ static void test_char_len(void **state)
 		{"\n", 1, 0},
 		{"\x1b", 1, 0},
 		{"\x7f", 1, 0},
-		{"\xc3\xa4", 2, 2},	    /* a umlaut */
-		{"\xc3\xa4", 1, 0},	    /* cut off */
+		{"\xc3\xa4", 2, 2}, /* a umlaut */
+		{"\xc3\xa4", 1, 0}, /* cut off */
 		{"\xc3x", 2, 0},
-		{"\xc2\x9b", 2, 0},	    /* CSI, a control character */
+		{"\xc2\x9b", 2, 0}, /* CSI, a control character */
 		{"\xc2\xa0", 2, 2},
 		{"\x9b", 1, 0},
-		{"\xe2\x82\xac", 3, 3},	    /* euro sign */
-		{"\xe2\x80\xa8", 3, 0},	    /* line separator */
-		{"\xe2\x80\xae", 3, 0},	    /* right-to-left override */
-		{"\xed\xa0\x80", 3, 0},	    /* surrogate */
-		{"\xef\xbb\xbf", 3, 0},	    /* byte order mark */
+		{"\xe2\x82\xac", 3, 3},     /* euro sign */
+		{"\xe2\x80\xa8", 3, 0},     /* line separator */
+		{"\xe2\x80\xae", 3, 0},     /* right-to-left override */
+		{"\xed\xa0\x80", 3, 0},     /* surrogate */
+		{"\xef\xbb\xbf", 3, 0},     /* byte order mark */
 		{"\xf0\x9f\x99\x82", 4, 4}, /* a face */
 		{"\xf0\x9f\x99", 3, 0},
-		{"\xc0\xaf", 2, 0},	    /* overlong */
+		{"\xc0\xaf", 2, 0}, /* overlong */
 		{"\xe0\x80\xaf", 3, 0},
 		{"\xf0\x80\x80\xaf", 4, 0},
 		{"\xf4\x90\x80\x80", 4, 0}, /* above U+10FFFF */
