@@ -118,6 +118,7 @@ static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t 
 		add_routes(node, s, &peer->identity, peer->port);
 	}
 	qsort(s->routes, s->route_count, sizeof(*s->routes), longest_first);
+	sm_snapshot_sort_routes(s);
 	return err;
 }
 
