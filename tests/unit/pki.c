@@ -71,8 +71,8 @@ void pki_revoke(const struct pki *pki, const struct pki_node *node, int64_t now_
 	memcpy(entry.serial, id.serial, sizeof(entry.serial));
 	entry.serial_len = id.serial_len;
 	memcpy(entry.fingerprint, id.fingerprint, sizeof(entry.fingerprint));
-	if (sm_crl_issue(pki->ca, pki->ca_key, 1, &entry, 1, now_s, now_s + PKI_DAY_S, &crl, error) !=
-		    0 ||
+	if (sm_crl_issue(pki->ca, pki->ca_key, 1, &entry, 1, now_s, now_s + PKI_DAY_S, &crl,
+			 error) != 0 ||
 	    sm_trust_add_crl(trust, crl, error) != 0)
 		fail_msg("CRL: %s", error);
 	sm_crl_free(crl);
@@ -84,7 +84,8 @@ struct sm_tls_config *pki_config(const struct pki_node *node, struct sm_trust *t
 	char error[SM_CERT_ERROR_MAX] = "";
 	struct sm_tls_config *config;
 
-	if (sm_tls_config_new(node->cert, node->key, trust, policy, access_key, &config, error) != 0)
+	if (sm_tls_config_new(node->cert, node->key, trust, policy, access_key, &config, error) !=
+	    0)
 		fail_msg("config: %s", error);
 	return config;
 }

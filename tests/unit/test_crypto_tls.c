@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#define NOW PKI_NOW_S
+#define NOW  PKI_NOW_S
 #define YEAR (365 * PKI_DAY_S)
 
 static struct pki net;
@@ -64,7 +64,7 @@ struct pair {
 	struct sm_tls *client, *server;
 	int client_result, server_result; /* of the last handshake step */
 	int64_t client_now, server_now;
-	size_t chunk;			  /* bytes handed over at once */
+	size_t chunk; /* bytes handed over at once */
 	uint64_t client_us, server_us;
 	/* a byte to flip: its position in the bytes of one direction; SIZE_MAX for none */
 	size_t flip_up, flip_down, sent_up, sent_down;
@@ -154,8 +154,8 @@ static void expect_success(struct pair *p, const char *group)
 
 	shake(p);
 	if (p->client_result != 1 || p->server_result != 1)
-		fail_msg("client %d '%s', server %d '%s'", p->client_result, sm_tls_error(p->client),
-			 p->server_result, sm_tls_error(p->server));
+		fail_msg("client %d '%s', server %d '%s'", p->client_result,
+			 sm_tls_error(p->client), p->server_result, sm_tls_error(p->server));
 	assert_string_equal(sm_tls_group(p->client), group);
 	assert_string_equal(sm_tls_group(p->server), group);
 	assert_string_equal(sm_tls_signature(p->client), "mldsa87");
@@ -185,7 +185,7 @@ static void test_success(void **state)
 	} rows[] = {
 		{alice_config, bob_config, 65536}, {alice_cnsa, bob_cnsa, 65536},
 		{alice_config, bob_cnsa, 65536},   {alice_cnsa, bob_config, 65536},
-		{alice_config, bob_config, 1},	   {alice_config, bob_config, 1460},
+		{alice_config, bob_config, 1},     {alice_config, bob_config, 1460},
 	};
 
 	(void)state;
@@ -238,13 +238,15 @@ static const struct {
 	const char *here;  /* part of the sentence of the side that judges */
 	const char *there; /* and of the other */
 } odds[ODD_COUNT] = {
-	[ODD_FOREIGN_CA] = {-EKEYREJECTED, SM_CLOSE_NOT_TRUSTED, "not signed by a CA of this network",
-			    "does not trust who signed it"},
+	[ODD_FOREIGN_CA] = {-EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
+			    "not signed by a CA of this network", "does not trust who signed it"},
 	[ODD_EXPIRED] = {-EKEYEXPIRED, SM_CLOSE_EXPIRED, "expired on", "it is expired"},
 	[ODD_NOT_YET_VALID] = {-EKEYEXPIRED, SM_CLOSE_EXPIRED, "not valid before", "not yet valid"},
 	[ODD_REVOKED] = {-EKEYREVOKED, SM_CLOSE_REVOKED, "is revoked", "it is revoked"},
-	[ODD_WRONG_NETWORK] = {-EKEYREJECTED, SM_CLOSE_NETWORK, "is of network", "of another network"},
-	[ODD_CLASSICAL_CA] = {-EKEYREJECTED, SM_CLOSE_NOT_TRUSTED, "", "does not trust who signed it"},
+	[ODD_WRONG_NETWORK] = {-EKEYREJECTED, SM_CLOSE_NETWORK, "is of network",
+			       "of another network"},
+	[ODD_CLASSICAL_CA] = {-EKEYREJECTED, SM_CLOSE_NOT_TRUSTED, "",
+			      "does not trust who signed it"},
 };
 
 static void sign_classically(struct pki_node *node)
@@ -311,7 +313,8 @@ static void test_odd_certificates(void **state)
 		for (int client_is_odd = 0; client_is_odd < 2; client_is_odd++) {
 			struct pair p;
 
-			pair_init(&p, client_is_odd ? judged : judge, client_is_odd ? judge : judged);
+			pair_init(&p, client_is_odd ? judged : judge,
+				  client_is_odd ? judge : judged);
 			shake(&p);
 			if (client_is_odd) {
 				/* done before the server has judged: the alert comes after */
@@ -323,8 +326,8 @@ static void test_odd_certificates(void **state)
 			} else {
 				expect_failure(p.client, p.client_result, odds[odd].err,
 					       odds[odd].reason, odds[odd].here);
-				expect_failure(p.server, p.server_result, -EPROTO,
-					       odds[odd].reason, odds[odd].there);
+				expect_failure(p.server, p.server_result, -EPROTO, odds[odd].reason,
+					       odds[odd].there);
 			}
 			pair_done(&p);
 		}
@@ -405,13 +408,13 @@ static int raw_trusts_all(X509_STORE_CTX *store, void *arg)
 	return 1;
 }
 
-#define RAW_SERVER 1u
-#define RAW_TLS12 2u
-#define RAW_NO_CERT 4u
-#define RAW_NO_ALPN 8u
-#define RAW_OTHER_ALPN 16u
-#define RAW_EC_CERT 32u
-#define RAW_OFFERS 64u
+#define RAW_SERVER      1u
+#define RAW_TLS12       2u
+#define RAW_NO_CERT     4u
+#define RAW_NO_ALPN     8u
+#define RAW_OTHER_ALPN  16u
+#define RAW_EC_CERT     32u
+#define RAW_OFFERS      64u
 #define RAW_SELECTS_PSK 128u
 
 static void raw_init(struct raw *raw, unsigned flags, const char *groups)
@@ -419,7 +422,8 @@ static void raw_init(struct raw *raw, unsigned flags, const char *groups)
 	memset(raw, 0, sizeof(*raw));
 	raw->ctx = SSL_CTX_new(TLS_method());
 	assert_non_null(raw->ctx);
-	SSL_CTX_set_max_proto_version(raw->ctx, flags & RAW_TLS12 ? TLS1_2_VERSION : TLS1_3_VERSION);
+	SSL_CTX_set_max_proto_version(raw->ctx,
+				      flags & RAW_TLS12 ? TLS1_2_VERSION : TLS1_3_VERSION);
 	if (groups)
 		assert_int_equal(SSL_CTX_set1_groups_list(raw->ctx, groups), 1);
 	SSL_CTX_set_cert_verify_callback(raw->ctx, raw_trusts_all, NULL);
@@ -442,17 +446,21 @@ static void raw_init(struct raw *raw, unsigned flags, const char *groups)
 		assert_int_equal(SSL_CTX_use_PrivateKey(raw->ctx, node->key->pkey), 1);
 	}
 	if (flags & RAW_OTHER_ALPN)
-		SSL_CTX_set_alpn_protos(raw->ctx, (const unsigned char *)"\x02h2\x0cshadowmesh/9", 16);
+		SSL_CTX_set_alpn_protos(raw->ctx, (const unsigned char *)"\x02h2\x0cshadowmesh/9",
+					16);
 	else if (!(flags & RAW_NO_ALPN))
-		SSL_CTX_set_alpn_protos(raw->ctx, (const unsigned char *)"\x02h2\x0cshadowmesh/1", 16);
+		SSL_CTX_set_alpn_protos(raw->ctx, (const unsigned char *)"\x02h2\x0cshadowmesh/1",
+					16);
 	if ((flags & RAW_SERVER) && !(flags & RAW_NO_ALPN))
 		SSL_CTX_set_alpn_select_cb(raw->ctx, raw_select, NULL);
 	if (flags & RAW_SERVER)
 		SSL_CTX_set_verify(raw->ctx, SSL_VERIFY_PEER, NULL);
 	if (flags & RAW_OFFERS)
 		SSL_CTX_set_psk_use_session_callback(raw->ctx, raw_offer);
-	if (flags & RAW_SELECTS_PSK)
+	if (flags & RAW_SELECTS_PSK) {
+		SSL_CTX_set_session_id_context(raw->ctx, (const unsigned char *)"raw", 3);
 		SSL_CTX_set_psk_find_session_callback(raw->ctx, raw_find);
+	}
 	raw->ssl = SSL_new(raw->ctx);
 	raw->in = BIO_new(BIO_s_mem());
 	raw->out = BIO_new(BIO_s_mem());
@@ -526,8 +534,8 @@ static void test_odd_clients(void **state)
 		 "no common key exchange group"},
 		{0, "MLKEM768:SecP256r1MLKEM768", false, -EPROTO, SSL_AD_HANDSHAKE_FAILURE,
 		 SM_CLOSE_CIPHER, "no common key exchange group"},
-		{RAW_NO_ALPN, NULL, false, -EPROTO, SSL_AD_NO_APPLICATION_PROTOCOL, SM_CLOSE_VERSION,
-		 "asks for no protocol"},
+		{RAW_NO_ALPN, NULL, false, -EPROTO, SSL_AD_NO_APPLICATION_PROTOCOL,
+		 SM_CLOSE_VERSION, "asks for no protocol"},
 		{RAW_OTHER_ALPN, NULL, false, -EPROTO, SSL_AD_NO_APPLICATION_PROTOCOL,
 		 SM_CLOSE_VERSION, "another protocol"},
 		{RAW_TLS12, NULL, false, -EPROTO, SSL_AD_PROTOCOL_VERSION, SM_CLOSE_VERSION,
@@ -544,7 +552,8 @@ static void test_odd_clients(void **state)
 		struct raw raw;
 		int result, alert;
 
-		assert_int_equal(sm_tls_new(rows[i].cnsa ? bob_cnsa : bob_config, false, &server), 0);
+		assert_int_equal(sm_tls_new(rows[i].cnsa ? bob_cnsa : bob_config, false, &server),
+				 0);
 		raw_init(&raw, rows[i].flags, rows[i].groups);
 		result = raw_shake(&raw, server, &alert);
 		if (alert != rows[i].alert)
@@ -570,7 +579,8 @@ static void test_odd_servers(void **state)
 		{RAW_NO_ALPN, NULL, -EPROTO, SM_CLOSE_VERSION, "did not agree"},
 		{RAW_TLS12, NULL, -EPROTO, SM_CLOSE_VERSION, "TLS 1."},
 		{0, "X25519:P-384", -EPROTO, SM_CLOSE_CIPHER, "no common group"},
-		{RAW_EC_CERT, NULL, -EPROTO, SM_CLOSE_CIPHER, "no common group, cipher or signature"},
+		{RAW_EC_CERT, NULL, -EPROTO, SM_CLOSE_CIPHER,
+		 "no common group, cipher or signature"},
 	};
 
 	(void)state;
@@ -718,7 +728,8 @@ static void test_greeting_too_long(void **state)
 	assert_int_equal(sm_tls_new(bob_config, false, &server), 0);
 	assert_int_equal(sm_tls_feed(server, filler, 5 + 0x3f00), 0);
 	assert_int_equal(sm_tls_hello_complete(server), -EBADMSG);
-	expect_failure(server, sm_tls_handshake(server, NOW), -EPROTO, SM_CLOSE_PROTOCOL, "more than");
+	expect_failure(server, sm_tls_handshake(server, NOW), -EPROTO, SM_CLOSE_PROTOCOL,
+		       "more than");
 	sm_tls_free(server);
 }
 
@@ -771,8 +782,8 @@ static void test_access(void **state)
 			expect_success(&p, "SecP384r1MLKEM1024");
 		} else {
 			shake(&p);
-			expect_failure(p.server, p.server_result, rows[i].err,
-				       SM_CLOSE_NOT_TRUSTED, rows[i].here);
+			expect_failure(p.server, p.server_result, rows[i].err, SM_CLOSE_NOT_TRUSTED,
+				       rows[i].here);
 			expect_failure(p.client, p.client_result, -EACCES, SM_CLOSE_NOT_TRUSTED,
 				       "access key");
 			assert_int_equal(p.sent_down, 7); /* an alert, and nothing else */
