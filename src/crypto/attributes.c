@@ -27,7 +27,7 @@ static void append(struct text *out, const char *key, const char *value)
 
 int sm_attributes_encode(const struct sm_identity *id, char *buf, size_t size)
 {
-	struct text out = { .pos = buf, .end = buf + size, .first = true };
+	struct text out = {.pos = buf, .end = buf + size, .first = true};
 	char text[SM_ADDR_STRLEN];
 
 	for (size_t i = 0; !out.failed && i < id->address_count; i++)
@@ -79,8 +79,8 @@ static int decode_prefix(struct sm_identity *id, const char *value, char *error)
 static int decode_group(struct sm_identity *id, const char *value, char *error)
 {
 	if (!sm_text_is_name(value) || strlen(value) > SM_GROUP_NAME_MAX) {
-		sm_explain(error, "attribute group=%.60s is not a name of at most %u characters", value,
-			   SM_GROUP_NAME_MAX);
+		sm_explain(error, "attribute group=%.60s is not a name of at most %u characters",
+			   value, SM_GROUP_NAME_MAX);
 		return -EBADMSG;
 	}
 	if (id->group_count == SM_IDENT_GROUP_MAX) {
@@ -105,10 +105,10 @@ static const struct {
 	const char *key;
 	int (*decode)(struct sm_identity *id, const char *value, char *error);
 } attributes[] = {
-	{ "address", decode_address },
-	{ "prefix", decode_prefix },
-	{ "group", decode_group },
-	{ "role", decode_role },
+	{"address", decode_address},
+	{"prefix", decode_prefix},
+	{"group", decode_group},
+	{"role", decode_role},
 };
 
 int sm_attributes_decode(const char *text, size_t len, struct sm_identity *id, char *error)

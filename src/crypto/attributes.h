@@ -22,6 +22,7 @@ SM_MUST_CHECK int sm_attributes_encode(const struct sm_identity *id, char *buf, 
  * @error: SM_CERT_ERROR_MAX bytes, may be NULL
  * Return: 0, -EBADMSG (then @id is half filled)
  */
-SM_MUST_CHECK int sm_attributes_decode(const char *text, size_t len, struct sm_identity *id, char *error);
+SM_MUST_CHECK int sm_attributes_decode(const char *text, size_t len, struct sm_identity *id,
+				       char *error);
 
 #endif

@@ -15,7 +15,7 @@
 #include <strings.h>
 
 #define CERT_FILE_MAX (256u * 1024)
-#define URI_SCHEME "shadowmesh://"
+#define URI_SCHEME    "shadowmesh://"
 
 int sm_cert_wrap(X509 *x509, struct sm_cert **ret_cert)
 {
@@ -199,7 +199,7 @@ static int parse_uri(const ASN1_IA5STRING *uri, uint8_t ret_network[SM_NETWORK_I
 static int add_address(struct sm_identity *id, const ASN1_OCTET_STRING *ip, char *error)
 {
 	size_t len = (size_t)ASN1_STRING_length(ip);
-	struct sm_addr addr = { .family = len == 4 ? 4 : 6 };
+	struct sm_addr addr = {.family = len == 4 ? 4 : 6};
 
 	if (len != 4 && len != 16) {
 		sm_explain(error, "a SAN IP address has %zu bytes", len);
@@ -247,8 +247,8 @@ static int read_san(const X509 *x509, uint8_t ret_network[SM_NETWORK_ID_LEN],
 				continue;
 			if (found == 0 && uris++ == 0)
 				continue;
-			sm_explain(error, found ? "its SAN URI is not shadowmesh://NETWORK/NODE" :
-						  "it has more than one SAN URI shadowmesh://");
+			sm_explain(error, found ? "its SAN URI is not shadowmesh://NETWORK/NODE"
+						: "it has more than one SAN URI shadowmesh://");
 			err = -EBADMSG;
 		}
 	}
@@ -283,8 +283,7 @@ static int read_attributes(const X509 *x509, struct sm_identity *id, char *error
 	int err = 0;
 
 	if (at >= 0) {
-		const ASN1_OCTET_STRING *octets =
-			X509_EXTENSION_get_data(X509_get_ext(x509, at));
+		const ASN1_OCTET_STRING *octets = X509_EXTENSION_get_data(X509_get_ext(x509, at));
 		const unsigned char *start = ASN1_STRING_get0_data(octets), *der = start;
 
 		text = d2i_ASN1_UTF8STRING(NULL, &der, ASN1_STRING_length(octets));
@@ -305,7 +304,7 @@ static int read_attributes(const X509 *x509, struct sm_identity *id, char *error
 
 int sm_cert_identity(const struct sm_cert *cert, struct sm_identity *ret_id, char *error)
 {
-	struct sm_identity id = { 0 };
+	struct sm_identity id = {0};
 	EVP_PKEY *pkey = ml_dsa_key(cert->x509);
 	int err;
 
@@ -350,8 +349,7 @@ bool sm_cert_is_ca(const struct sm_cert *cert, uint8_t ret_network[SM_NETWORK_ID
 	uint32_t flags = X509_get_extension_flags(cert->x509);
 
 	ERR_clear_error();
-	if (!ml_dsa_key(cert->x509) ||
-	    X509_get_signature_nid(cert->x509) != NID_ML_DSA_87 ||
+	if (!ml_dsa_key(cert->x509) || X509_get_signature_nid(cert->x509) != NID_ML_DSA_87 ||
 	    (flags & (EXFLAG_INVALID | EXFLAG_CRITICAL)) || !(flags & EXFLAG_CA) ||
 	    !(X509_get_key_usage(cert->x509) & KU_KEY_CERT_SIGN) ||
 	    read_san(cert->x509, network, name, NULL, NULL) != 0 || *name)

@@ -69,6 +69,16 @@ static int read_fingerprint(const X509_REVOKED *revoked, const ASN1_OBJECT *oid,
 	return err;
 }
 
+/* For people only: a list is obeyed whatever reason it gives */
+static uint8_t read_reason(const X509_REVOKED *revoked)
+{
+	ASN1_ENUMERATED *code = X509_REVOKED_get_ext_d2i(revoked, NID_crl_reason, NULL, NULL);
+	long reason = code ? ASN1_ENUMERATED_get(code) : 0;
+
+	ASN1_ENUMERATED_free(code);
+	return reason > 0 && reason <= UINT8_MAX ? (uint8_t)reason : 0;
+}
+
 static int read_entry(const X509_REVOKED *revoked, const ASN1_OBJECT *oid,
 		      struct sm_crl_entry *ret_entry)
 {
@@ -80,8 +90,10 @@ static int read_entry(const X509_REVOKED *revoked, const ASN1_OBJECT *oid,
 		return -EBADMSG;
 	memcpy(ret_entry->serial, ASN1_STRING_get0_data(serial), (size_t)len);
 	ret_entry->serial_len = (uint8_t)len;
-	if (sm_crypto_seconds(X509_REVOKED_get0_revocationDate(revoked), &ret_entry->revoked_s) != 0)
+	if (sm_crypto_seconds(X509_REVOKED_get0_revocationDate(revoked), &ret_entry->revoked_s) !=
+	    0)
 		return -EBADMSG;
+	ret_entry->reason = read_reason(revoked);
 	return read_fingerprint(revoked, oid, ret_entry->fingerprint);
 }
 
@@ -157,8 +169,8 @@ int sm_crl_wrap(X509_CRL *x509, struct sm_crl **ret_crl, char *error)
 		if (!err)
 			err = read_entries(crl);
 		if (err)
-			sm_explain(error, err == -ENOMEM ? "out of memory" :
-							   "a malformed revocation list");
+			sm_explain(error, err == -ENOMEM ? "out of memory"
+							 : "a malformed revocation list");
 	}
 	ERR_clear_error();
 	if (err)
@@ -254,6 +266,16 @@ static bool has_fingerprint(const uint8_t fp[SM_FINGERPRINT_LEN])
 	return memcmp(fp, none, sizeof(none)) != 0;
 }
 
+static bool add_reason(X509_REVOKED *revoked, uint8_t reason)
+{
+	ASN1_ENUMERATED *code = ASN1_ENUMERATED_new();
+	bool ok = code && ASN1_ENUMERATED_set(code, reason) == 1 &&
+		  X509_REVOKED_add1_ext_i2d(revoked, NID_crl_reason, code, 0, 0) == 1;
+
+	ASN1_ENUMERATED_free(code);
+	return ok;
+}
+
 static int add_entry(X509_CRL *x509, const struct sm_crl_entry *entry)
 {
 	BIGNUM *number = BN_bin2bn(entry->serial, entry->serial_len, NULL);
@@ -261,14 +283,16 @@ static int add_entry(X509_CRL *x509, const struct sm_crl_entry *entry)
 	ASN1_TIME *when = ASN1_TIME_set(NULL, (time_t)entry->revoked_s);
 	X509_REVOKED *revoked = X509_REVOKED_new();
 	X509_EXTENSION *extension = NULL;
-	bool ok = serial && when && revoked && X509_REVOKED_set_serialNumber(revoked, serial) == 1 &&
+	bool ok = serial && when && revoked &&
+		  X509_REVOKED_set_serialNumber(revoked, serial) == 1 &&
 		  X509_REVOKED_set_revocationDate(revoked, when) == 1;
 
 	if (ok && has_fingerprint(entry->fingerprint)) {
 		extension = fingerprint_extension(entry->fingerprint);
 		ok = extension && X509_REVOKED_add_ext(revoked, extension, -1) == 1;
 	}
-	ok = ok && X509_CRL_add0_revoked(x509, revoked) == 1;
+	ok = ok && (!entry->reason || add_reason(revoked, entry->reason)) &&
+	     X509_CRL_add0_revoked(x509, revoked) == 1;
 	if (!ok)
 		X509_REVOKED_free(revoked);
 	X509_EXTENSION_free(extension);
@@ -368,7 +392,7 @@ int sm_crl_entry(const struct sm_crl *crl, size_t index, struct sm_crl_entry *re
 bool sm_crl_revokes(const struct sm_crl *crl, const uint8_t *serial, size_t serial_len,
 		    const uint8_t fingerprint[SM_FINGERPRINT_LEN])
 {
-	struct sm_crl_entry wanted = { 0 };
+	struct sm_crl_entry wanted = {0};
 	const struct sm_crl_entry *key = &wanted;
 
 	if (crl->count == 0 || serial_len > sizeof(wanted.serial))

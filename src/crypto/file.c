@@ -180,8 +180,10 @@ int sm_file_write(const char *path, mode_t mode, bool replace, const void *data,
 		if (!S_ISREG(st.st_mode))
 			return write_special(path, data, len, error);
 		if (!replace) {
-			sm_explain(error, "%s: exists already and is not overwritten; cure: another "
-					  "name, or move it away", path);
+			sm_explain(error,
+				   "%s: exists already and is not overwritten; cure: another "
+				   "name, or move it away",
+				   path);
 			return -EEXIST;
 		}
 	}

@@ -13,16 +13,16 @@
 static int labelled_hash(const char *label, struct sm_bytes a, struct sm_bytes b,
 			 uint8_t ret_digest[SM_SHA256_LEN])
 {
-	const struct sm_bytes pieces[] = { { label, strlen(label) }, a, b };
+	const struct sm_bytes pieces[] = {{label, strlen(label)}, a, b};
 
 	return sm_sha256(pieces, SM_ARRAY_SIZE(pieces), ret_digest);
 }
 
 int sm_ident_network_from_name(const char *name, uint8_t ret_id[SM_NETWORK_ID_LEN])
 {
-	const struct sm_bytes text = { name, strlen(name) };
+	const struct sm_bytes text = {name, strlen(name)};
 	uint8_t digest[SM_SHA256_LEN];
-	int err = labelled_hash("shadowmesh/1 network", text, (struct sm_bytes){ 0 }, digest);
+	int err = labelled_hash("shadowmesh/1 network", text, (struct sm_bytes){0}, digest);
 
 	if (!err)
 		memcpy(ret_id, digest, SM_NETWORK_ID_LEN);
@@ -32,9 +32,9 @@ int sm_ident_network_from_name(const char *name, uint8_t ret_id[SM_NETWORK_ID_LE
 int sm_ident_node_id(const uint8_t network_id[SM_NETWORK_ID_LEN], const char *name,
 		     const uint8_t *fingerprint, uint8_t ret_id[SM_NODE_ID_LEN])
 {
-	const struct sm_bytes network = { network_id, SM_NETWORK_ID_LEN };
-	const struct sm_bytes who = fingerprint ? (struct sm_bytes){ fingerprint, SM_FINGERPRINT_LEN } :
-						  (struct sm_bytes){ name, strlen(name) };
+	const struct sm_bytes network = {network_id, SM_NETWORK_ID_LEN};
+	const struct sm_bytes who = fingerprint ? (struct sm_bytes){fingerprint, SM_FINGERPRINT_LEN}
+						: (struct sm_bytes){name, strlen(name)};
 	uint8_t digest[SM_SHA256_LEN];
 	int err = labelled_hash("shadowmesh/1 node", network, who, digest);
 
@@ -45,9 +45,9 @@ int sm_ident_node_id(const uint8_t network_id[SM_NETWORK_ID_LEN], const char *na
 
 int sm_ident_mac(const uint8_t node_id[SM_NODE_ID_LEN], struct sm_mac *ret_mac)
 {
-	const struct sm_bytes node = { node_id, SM_NODE_ID_LEN };
+	const struct sm_bytes node = {node_id, SM_NODE_ID_LEN};
 	uint8_t digest[SM_SHA256_LEN];
-	int err = labelled_hash("shadowmesh/1 mac", node, (struct sm_bytes){ 0 }, digest);
+	int err = labelled_hash("shadowmesh/1 mac", node, (struct sm_bytes){0}, digest);
 
 	if (err)
 		return err;
@@ -59,17 +59,17 @@ int sm_ident_mac(const uint8_t node_id[SM_NODE_ID_LEN], struct sm_mac *ret_mac)
 int sm_ident_ula(const uint8_t network_id[SM_NETWORK_ID_LEN], const uint8_t node_id[SM_NODE_ID_LEN],
 		 struct sm_prefix *ret_ula)
 {
-	const struct sm_bytes network = { network_id, SM_NETWORK_ID_LEN };
-	const struct sm_bytes node = { node_id, SM_NODE_ID_LEN };
-	struct sm_prefix ula = { .family = 6, .len = 64 };
+	const struct sm_bytes network = {network_id, SM_NETWORK_ID_LEN};
+	const struct sm_bytes node = {node_id, SM_NODE_ID_LEN};
+	struct sm_prefix ula = {.family = 6, .len = 64};
 	uint8_t digest[SM_SHA256_LEN];
-	int err = labelled_hash("shadowmesh/1 ula", network, (struct sm_bytes){ 0 }, digest);
+	int err = labelled_hash("shadowmesh/1 ula", network, (struct sm_bytes){0}, digest);
 
 	if (err)
 		return err;
 	ula.ip[0] = 0xfd;
 	memcpy(ula.ip + 1, digest, 7);
-	err = labelled_hash("shadowmesh/1 iid", node, (struct sm_bytes){ 0 }, digest);
+	err = labelled_hash("shadowmesh/1 iid", node, (struct sm_bytes){0}, digest);
 	if (err)
 		return err;
 	memcpy(ula.ip + 8, digest, 8);
@@ -77,8 +77,9 @@ int sm_ident_ula(const uint8_t network_id[SM_NETWORK_ID_LEN], const uint8_t node
 	return 0;
 }
 
-static const char *const role_names[] = { "issuer", "rendezvous", "relay" };
-static_assert(SM_ROLE_ISSUER == 1u << 0 && SM_ROLE_RENDEZVOUS == 1u << 1 && SM_ROLE_RELAY == 1u << 2,
+static const char *const role_names[] = {"issuer", "rendezvous", "relay"};
+static_assert(SM_ROLE_ISSUER == 1u << 0 && SM_ROLE_RENDEZVOUS == 1u << 1 &&
+		      SM_ROLE_RELAY == 1u << 2,
 	      "bit n has name n");
 
 const char *sm_ident_role_name(uint32_t role)

@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <time.h>
 
-#define SERIAL_LEN 20
-#define KEY_ID_LEN 20
+#define SERIAL_LEN    20
+#define KEY_ID_LEN    20
 #define YEAR_9999_END INT64_C(253402300799) /* RFC 5280, 4.1.2.5: no well-defined expiry */
 
 static int set_serial(X509 *x509)
@@ -34,9 +34,9 @@ static int set_serial(X509 *x509)
 static int set_times(X509 *x509, int64_t not_before, int64_t not_after)
 {
 	return ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)not_before) &&
-			       ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)not_after) ?
-		       0 :
-		       -EIO;
+			       ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)not_after)
+		       ? 0
+		       : -EIO;
 }
 
 static int set_subject(X509 *x509, const char *common_name)
@@ -203,7 +203,8 @@ static int check_dates(int64_t not_before, int64_t not_after, char *error)
 {
 	if (not_before >= 0 && not_before < not_after && not_after <= YEAR_9999_END)
 		return 0;
-	sm_explain(error, "a certificate's end must lie behind its begin and before the year 10000");
+	sm_explain(error,
+		   "a certificate's end must lie behind its begin and before the year 10000");
 	return -EINVAL;
 }
 
@@ -217,7 +218,8 @@ int sm_cert_new_ca(const struct sm_key *key, const char *network_name,
 	int err;
 
 	if (!sm_text_is_name(network_name)) {
-		sm_explain(error, "'%.80s' is no network name: 1 to %d characters of a-z, 0-9 and '-'",
+		sm_explain(error,
+			   "'%.80s' is no network name: 1 to %d characters of a-z, 0-9 and '-'",
 			   network_name, SM_NAME_MAX);
 		return -EINVAL;
 	}
@@ -244,7 +246,7 @@ static int check_identity(const struct sm_identity *id, char *error)
 		return -EINVAL;
 	}
 	for (size_t i = 0; i < id->address_count; i++) {
-		struct sm_addr addr = { .family = id->addresses[i].family };
+		struct sm_addr addr = {.family = id->addresses[i].family};
 		char text[SM_ADDR_STRLEN];
 
 		memcpy(addr.ip, id->addresses[i].ip, addr.family == 4 ? 4 : 16);
@@ -275,9 +277,9 @@ static int add_node_extensions(X509 *x509, const struct sm_identity *id, EVP_PKE
 	return err;
 }
 
-int sm_cert_issue(const struct sm_cert *ca, const struct sm_key *ca_key, const struct sm_identity *id,
-		  const struct sm_key *node_key, int64_t not_before, int64_t not_after,
-		  struct sm_cert **ret_cert, char *error)
+int sm_cert_issue(const struct sm_cert *ca, const struct sm_key *ca_key,
+		  const struct sm_identity *id, const struct sm_key *node_key, int64_t not_before,
+		  int64_t not_after, struct sm_cert **ret_cert, char *error)
 {
 	uint8_t network_id[SM_NETWORK_ID_LEN];
 	X509 *x509;

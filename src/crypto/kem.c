@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 #define KEM_ALGORITHM "SecP384r1MLKEM1024"
-#define POINT_UNCOMPRESSED 0x04 /* RFC 8446, section 4.2.8.2: the only form; the library takes more */
+#define POINT_UNCOMPRESSED \
+	0x04 /* RFC 8446, section 4.2.8.2: the only form; the library takes more */
 
 struct sm_kem {
 	EVP_PKEY *pkey;

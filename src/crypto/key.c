@@ -12,10 +12,10 @@
 #include <openssl/pkcs12.h>
 #include <stdlib.h>
 
-#define KEY_FILE_MAX 65536u
-#define PASSPHRASE_MAX 1024u
+#define KEY_FILE_MAX      65536u
+#define PASSPHRASE_MAX    1024u
 #define PBKDF2_ITERATIONS 300000
-#define SEED_LEN 32
+#define SEED_LEN          32
 /* RFC 9881, section 6: seed [0] IMPLICIT OCTET STRING (SIZE (32)) */
 #define SEED_CHOICE_TAG 0x80
 
@@ -183,8 +183,9 @@ static int parse_pem(const char *path, const char *name, const uint8_t *der, lon
 		return -EBADMSG;
 	}
 	if (strstr(name, PEM_STRING_PKCS8INF)) { /* "EC PRIVATE KEY", "RSA PRIVATE KEY" */
-		sm_explain(error, "%s: holds %.40s, not " SM_KEY_ALGORITHM
-				  "; cure: shadowmesh keygen", path, name);
+		sm_explain(error,
+			   "%s: holds %.40s, not " SM_KEY_ALGORITHM "; cure: shadowmesh keygen",
+			   path, name);
 		return -ENOTSUP;
 	}
 	sm_explain(error, "%s: holds a %.40s where a private key is expected", path, name);
@@ -202,16 +203,19 @@ static int unwrap(const char *path, const PKCS8_PRIV_KEY_INFO *info, struct sm_k
 		bool ours = PKCS8_pkey_get0(&oid, NULL, NULL, NULL, info) == 1 &&
 			    OBJ_obj2nid(oid) == NID_ML_DSA_87;
 
-		sm_explain(error, ours ? "%s: damaged: not a valid " SM_KEY_ALGORITHM " key" :
-					 "%s: a key of an algorithm other than " SM_KEY_ALGORITHM
-					 "; cure: shadowmesh keygen", path);
+		sm_explain(error,
+			   ours ? "%s: damaged: not a valid " SM_KEY_ALGORITHM " key"
+				: "%s: a key of an algorithm other than " SM_KEY_ALGORITHM
+				  "; cure: shadowmesh keygen",
+			   path);
 		return ours ? -EBADMSG : -ENOTSUP;
 	}
 	if (!EVP_PKEY_is_a(pkey, SM_KEY_ALGORITHM)) {
 		const char *name = EVP_PKEY_get0_type_name(pkey);
 
-		sm_explain(error, "%s: a key of %s, not " SM_KEY_ALGORITHM
-				  "; cure: shadowmesh keygen", path, name ? name : "another kind");
+		sm_explain(error,
+			   "%s: a key of %s, not " SM_KEY_ALGORITHM "; cure: shadowmesh keygen",
+			   path, name ? name : "another kind");
 		EVP_PKEY_free(pkey);
 		return -ENOTSUP;
 	}
@@ -224,7 +228,7 @@ static int unwrap(const char *path, const PKCS8_PRIV_KEY_INFO *info, struct sm_k
 int sm_key_load(const char *path, int (*passphrase)(void *arg, char *buf, size_t size), void *arg,
 		struct sm_key **ret_key, char *error)
 {
-	const struct asking ask = { passphrase, arg };
+	const struct asking ask = {passphrase, arg};
 	PKCS8_PRIV_KEY_INFO *info = NULL;
 	char *text = NULL, *name = NULL, *header = NULL;
 	unsigned char *der = NULL;

@@ -70,8 +70,10 @@ static int read_request(const char *path, const X509_REQ *request, struct sm_key
 		return -ENOTSUP;
 	}
 	if (X509_REQ_verify((X509_REQ *)(uintptr_t)request, pkey) != 1) {
-		sm_explain(error, "%s: the request's signature is wrong: whoever made it does not "
-				  "have the key", path);
+		sm_explain(error,
+			   "%s: the request's signature is wrong: whoever made it does not "
+			   "have the key",
+			   path);
 		return -EBADMSG;
 	}
 	n = X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(request), NID_commonName, name,

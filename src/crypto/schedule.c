@@ -8,9 +8,9 @@
 
 #include <openssl/evp.h>
 
-#define EPOCH_SALT "shadowmesh/1 epoch"
-#define KEY_LABEL "shadowmesh/1 key"
-#define IV_LABEL "shadowmesh/1 iv"
+#define EPOCH_SALT    "shadowmesh/1 epoch"
+#define KEY_LABEL     "shadowmesh/1 key"
+#define IV_LABEL      "shadowmesh/1 iv"
 #define LANE_INFO_LEN 7u /* direction, cipher, epoch, lane */
 
 int sm_schedule_first(const uint8_t root[SM_ROOT_SECRET_LEN], struct sm_epoch_secret *ret_secret)
@@ -66,10 +66,8 @@ int sm_schedule_lane(const struct sm_epoch_secret *secret, enum sm_direction dir
 	sm_write_u8(&w, lane);
 	assert(sm_writer_len(&w) == sizeof(tail) && !w.failed);
 
-	const struct sm_bytes key_info[] = { { KEY_LABEL, strlen(KEY_LABEL) },
-					     { tail, sizeof(tail) } };
-	const struct sm_bytes iv_info[] = { { IV_LABEL, strlen(IV_LABEL) },
-					    { tail, sizeof(tail) } };
+	const struct sm_bytes key_info[] = {{KEY_LABEL, strlen(KEY_LABEL)}, {tail, sizeof(tail)}};
+	const struct sm_bytes iv_info[] = {{IV_LABEL, strlen(IV_LABEL)}, {tail, sizeof(tail)}};
 	err = sm_hkdf_expand(secret->b, key_info, SM_ARRAY_SIZE(key_info), key, sizeof(key));
 	if (!err)
 		err = sm_hkdf_expand(secret->b, iv_info, SM_ARRAY_SIZE(iv_info), iv, sizeof(iv));

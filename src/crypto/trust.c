@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define TRUST_CA_MAX 16u
+#define TRUST_CA_MAX  16u
 #define YEAR_9999_END INT64_C(253402300799)
 
 struct authority {
@@ -85,7 +85,7 @@ static bool self_signature_holds(X509 *x509)
 
 int sm_trust_add_ca(struct sm_trust *trust, const struct sm_cert *ca, char *error)
 {
-	struct authority authority = { 0 };
+	struct authority authority = {0};
 	uint8_t network_id[SM_NETWORK_ID_LEN];
 
 	if (sm_cert_fingerprint(ca, authority.fingerprint) != 0) {
@@ -94,7 +94,8 @@ int sm_trust_add_ca(struct sm_trust *trust, const struct sm_cert *ca, char *erro
 		return -ENOTSUP;
 	}
 	if (X509_get_signature_nid(ca->x509) != NID_ML_DSA_87) {
-		sm_explain(error, "the CA's certificate is signed with %.40s, not " SM_KEY_ALGORITHM,
+		sm_explain(error,
+			   "the CA's certificate is signed with %.40s, not " SM_KEY_ALGORITHM,
 			   sm_cert_signature_name(ca->x509));
 		return -ENOTSUP;
 	}
@@ -162,7 +163,8 @@ int sm_trust_add_crl(struct sm_trust *trust, const struct sm_crl *crl, char *err
 			continue;
 		found = true;
 		if (authority->crl && authority->crl->number > crl->number) {
-			sm_explain(error, "revocation list number %llu, and number %llu is in already",
+			sm_explain(error,
+				   "revocation list number %llu, and number %llu is in already",
 				   (unsigned long long)crl->number,
 				   (unsigned long long)authority->crl->number);
 			err = -ESTALE;
@@ -232,10 +234,11 @@ struct verdict {
 };
 
 /* Set reason and sentence; Return: @err */
-static int refuse(const struct verdict *v, int err, enum sm_close_reason reason, const char *fmt, ...)
-	SM_PRINTF(4, 5);
+static int refuse(const struct verdict *v, int err, enum sm_close_reason reason, const char *fmt,
+		  ...) SM_PRINTF(4, 5);
 
-static int refuse(const struct verdict *v, int err, enum sm_close_reason reason, const char *fmt, ...)
+static int refuse(const struct verdict *v, int err, enum sm_close_reason reason, const char *fmt,
+		  ...)
 {
 	va_list args;
 
@@ -265,8 +268,8 @@ static int check_time(const struct verdict *v, const char *whose, int64_t not_be
 
 	if (now_s < not_before)
 		return refuse(v, -EKEYEXPIRED, SM_CLOSE_EXPIRED,
-			      "%s is not valid before %s; it is %s here: is the clock right?", whose,
-			      format_time(not_before, when), format_time(now_s, now));
+			      "%s is not valid before %s; it is %s here: is the clock right?",
+			      whose, format_time(not_before, when), format_time(now_s, now));
 	if (now_s > not_after)
 		return refuse(v, -EKEYEXPIRED, SM_CLOSE_EXPIRED, "%s expired on %s; it is %s here",
 			      whose, format_time(not_after, when), format_time(now_s, now));
@@ -342,8 +345,8 @@ static int check_network(const struct sm_trust *trust, const struct verdict *v,
 		      sm_text_hex(trust->network_id, SM_NETWORK_ID_LEN, ours));
 }
 
-static int check_pinned(const struct sm_trust *trust, const struct verdict *v, const struct pin *pin,
-			struct sm_identity *id)
+static int check_pinned(const struct sm_trust *trust, const struct verdict *v,
+			const struct pin *pin, struct sm_identity *id)
 {
 	int err = check_network(trust, v, id);
 
@@ -374,11 +377,12 @@ static int check_signed(const struct sm_trust *trust, const struct verdict *v, X
 		return err;
 	signer = find_signer(trust, x509);
 	if (!signer)
-		return refuse(v, -EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
-			      trust->authority_count ?
-				      "the certificate of '%s' is not signed by a CA of this network" :
-				      "the key of '%s' is not pinned here",
-			      id->name);
+		return refuse(
+			v, -EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
+			trust->authority_count
+				? "the certificate of '%s' is not signed by a CA of this network"
+				: "the key of '%s' is not pinned here",
+			id->name);
 	memcpy(id->issuer, signer->fingerprint, SM_FINGERPRINT_LEN);
 	err = check_usages(v, x509);
 	if (err)
@@ -394,7 +398,7 @@ static int check_signed(const struct sm_trust *trust, const struct verdict *v, X
 int sm_trust_check(const struct sm_trust *trust, const struct sm_cert *cert, int64_t now_s,
 		   struct sm_identity *ret_id, enum sm_close_reason *ret_reason, char *error)
 {
-	const struct verdict v = { ret_reason, error };
+	const struct verdict v = {ret_reason, error};
 	char sentence[SM_CERT_ERROR_MAX] = "";
 	char name[SM_NAME_MAX + 1];
 	uint8_t fp[SM_FINGERPRINT_LEN];
@@ -405,16 +409,20 @@ int sm_trust_check(const struct sm_trust *trust, const struct sm_cert *cert, int
 	sm_cert_common_name(cert, name);
 	if (sm_cert_fingerprint(cert, fp) != 0)
 		return refuse(&v, -EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
-			      "the certificate of '%s' has a key that is not " SM_KEY_ALGORITHM, name);
+			      "the certificate of '%s' has a key that is not " SM_KEY_ALGORITHM,
+			      name);
 	pin = find_pin(trust, fp);
 	if (!pin && X509_get_signature_nid(cert->x509) != NID_ML_DSA_87)
 		return refuse(&v, -EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
 			      "the certificate of '%s' is signed with %s, not " SM_KEY_ALGORITHM
-			      ": a classical CA", name, sm_cert_signature_name(cert->x509));
+			      ": a classical CA",
+			      name, sm_cert_signature_name(cert->x509));
 	if (sm_cert_identity(cert, &id, sentence) != 0)
 		return refuse(&v, -EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
-			      "the certificate of '%s' is not of our profile: %.120s", name, sentence);
-	err = pin ? check_pinned(trust, &v, pin, &id) : check_signed(trust, &v, cert->x509, &id, now_s);
+			      "the certificate of '%s' is not of our profile: %.120s", name,
+			      sentence);
+	err = pin ? check_pinned(trust, &v, pin, &id)
+		  : check_signed(trust, &v, cert->x509, &id, now_s);
 	if (err)
 		return err;
 	*ret_reason = SM_CLOSE_NONE;
@@ -422,11 +430,11 @@ int sm_trust_check(const struct sm_trust *trust, const struct sm_cert *cert, int
 	return 0;
 }
 
-int sm_trust_check_identity(const struct sm_trust *trust, const struct sm_identity *id, int64_t now_s,
-			    enum sm_close_reason *ret_reason, char *error)
+int sm_trust_check_identity(const struct sm_trust *trust, const struct sm_identity *id,
+			    int64_t now_s, enum sm_close_reason *ret_reason, char *error)
 {
 	static const uint8_t none[SM_FINGERPRINT_LEN];
-	const struct verdict v = { ret_reason, error };
+	const struct verdict v = {ret_reason, error};
 	const struct pin *pin = find_pin(trust, id->fingerprint);
 	bool was_pinned = memcmp(id->issuer, none, sizeof(none)) == 0;
 	const struct authority *signer = NULL;
