@@ -137,6 +137,19 @@ static int take_option(struct impair *imp, struct args *args, int opt, char *wor
 	return -EINVAL;
 }
 
+static int take_named(struct impair *imp, struct args *args, int opt, const char *name,
+		      char *words[], char *err)
+{
+	char why[IMPAIR_ERR_LEN];
+	int rc = take_option(imp, args, opt, words, why);
+
+	if (rc < 0 && opt != '?')
+		snprintf(err, IMPAIR_ERR_LEN, "--%s: %.220s", name, why);
+	else if (rc < 0) /* getopt has named it */
+		snprintf(err, IMPAIR_ERR_LEN, "%s", why);
+	return rc;
+}
+
 static int check_ports(const struct impair *imp, char *err)
 {
 	const struct impair_port *a = &imp->ports[0], *b = &imp->ports[1];
@@ -172,18 +185,18 @@ static int parse_args(struct impair *imp, struct args *args, int argc, char **ar
 	struct option options[FIXED_COUNT + SETTINGS_MAX + 1] = {0};
 	char *words[IMPAIR_DIR_COUNT] = {0}, both[2048] = "";
 	size_t n = FIXED_COUNT;
-	int opt, rc = 0;
+	int opt, rc = 0, at = 0;
 
 	memcpy(options, fixed_options, sizeof(fixed_options));
 	for (size_t i = 0; impair_conf_key(i) && i < SETTINGS_MAX; i++, n++)
 		options[n] = (struct option){impair_conf_key(i), required_argument, NULL,
 					     OPT_SETTING + (int)i};
-	while (rc == 0 && (opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (rc == 0 && (opt = getopt_long(argc, argv, "", options, &at)) != -1) {
 		if (opt >= OPT_SETTING)
 			rc = join_words(both, sizeof(both),
 					impair_conf_key((size_t)(opt - OPT_SETTING)), optarg, err);
 		else
-			rc = take_option(imp, args, opt, words, err);
+			rc = take_named(imp, args, opt, options[at].name, words, err);
 	}
 	if (rc < 0 || args->help)
 		return rc;

@@ -393,6 +393,7 @@ static int answer(struct impair_client *c, struct impair *imp, char *line)
 
 bool impair_ctl_read(struct impair_ctl *ctl, size_t i, struct impair *imp)
 {
+	static const char too_long[] = "error: line too long: at most 510 characters\n";
 	struct impair_client *c = &ctl->clients[i];
 	char *end, *line = c->buf;
 	ssize_t n = read(c->in_fd, c->buf + c->len, sizeof(c->buf) - 1 - c->len);
@@ -409,8 +410,10 @@ bool impair_ctl_read(struct impair_ctl *ctl, size_t i, struct impair *imp)
 	}
 	c->len -= (size_t)(line - c->buf);
 	memmove(c->buf, line, c->len);
-	if (c->len == sizeof(c->buf) - 1)
-		gone = true; /* a line without an end */
+	if (c->len == sizeof(c->buf) - 1) {
+		(void)!write(c->out_fd, too_long, sizeof(too_long) - 1);
+		gone = true;
+	}
 	if (!gone)
 		return false;
 	if (c->in_fd == STDIN_FILENO)
