@@ -4,6 +4,7 @@
  */
 #include "wire/ether.h"
 #include "base/cursor.h"
+#include "base/text.h"
 
 #include <stdio.h>
 
@@ -41,17 +42,6 @@ const char *sm_mac_format(const struct sm_mac *mac, char buf[SM_MAC_STRLEN])
 	return buf;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 int sm_mac_parse(const char *text, struct sm_mac *ret_mac)
 {
 	struct sm_mac mac;
@@ -59,11 +49,11 @@ int sm_mac_parse(const char *text, struct sm_mac *ret_mac)
 	if (strlen(text) != SM_MAC_STRLEN - 1)
 		return -EINVAL;
 	for (size_t i = 0; i < SM_MAC_LEN; i++, text += 3) {
-		int high = hex_digit(text[0]), low = hex_digit(text[1]);
+		char digits[] = {text[0], text[1], '\0'};
 
-		if (high < 0 || low < 0 || text[2] != (i + 1 < SM_MAC_LEN ? ':' : '\0'))
+		if (sm_text_parse_hex(digits, &mac.b[i], 1) < 0 ||
+		    text[2] != (i + 1 < SM_MAC_LEN ? ':' : '\0'))
 			return -EINVAL;
-		mac.b[i] = (uint8_t)(high << 4 | low);
 	}
 	*ret_mac = mac;
 	return 0;
