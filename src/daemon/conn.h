@@ -75,7 +75,7 @@ struct sm_conn_events {
 /** struct sm_conn_counts - For status and metrics */
 struct sm_conn_counts {
 	uint64_t accepted, dialled, opened;
-	uint64_t accept_errors;			 /* no file descriptors, ... */
+	uint64_t accept_errors;			 /* no memory, ...; never opened */
 	uint64_t refused[SM_CLOSE_REASON_COUNT]; /* accepted and never opened; [0]: the peer left */
 	uint64_t dial_failed;			 /* dialled and never opened */
 	uint32_t unfinished;			 /* accepted, never open, not yet gone: now */

@@ -14,8 +14,8 @@
  * @tcp: initialised with uv_tcp_init(); the caller closes it, also after a failure
  * Return: 0; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ...
  *
- * When file descriptors run out, libuv accepts and closes what comes (it keeps one in reserve) and
- * calls @on_connection with the error, so the loop does not spin.
+ * When file descriptors run out, libuv accepts and closes what comes, because it keeps one in reserve:
+ * the loop does not spin, and @on_connection does not hear of it.
  */
 SM_MUST_CHECK int sm_tcp_listen(uv_tcp_t *tcp, const struct sm_addr *addr,
 				uv_connection_cb on_connection);
