@@ -141,7 +141,7 @@ static inline bool sm_config_is_pinned(const struct sm_config *cfg)
 #define SM_CONFIG_ERROR_MAX  512u
 
 /**
- * struct sm_config_errors - What is wrong, in the order of the lines
+ * struct sm_config_errors - What is wrong, in the order in which it was found
  * @text:    "FILE:LINE: [Section] Key: got 'x', expected ..."
  * @count:   entries of @text
  * @dropped: further errors that found no room
