@@ -470,6 +470,7 @@ static int assemble(struct sm_assembler *in, const uint8_t **data, size_t *len, 
 		*len -= n;
 		if (in->len < SM_MSG_HEADER_LEN)
 			return 0;
+		*ret_type = (unsigned)in->buf[0] << 8 | in->buf[1];
 		got = sm_msg_peek(in->buf, in->len, ret_type, &total);
 		if (got)
 			return got;

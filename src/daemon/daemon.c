@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Start-up and shut-down in order: see daemon.h.
+ */
+#include "daemon/state.h"
+
+#include "base/clock.h"
+
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Keys must not reach the disk: no core dumps, no swapping. Best effort, where not allowed. */
+static void protect_memory(void)
+{
+	const struct rlimit none = { 0, 0 }, all = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit files;
+
+	(void)!setrlimit(RLIMIT_CORE, &none);
+	(void)!prctl(PR_SET_DUMPABLE, 0);
+	/* without a raised limit the lock would succeed and later allocations would fail */
+	if (setrlimit(RLIMIT_MEMLOCK, &all) || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
+		sm_debug("memory is not locked: %s", strerror(errno));
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		(void)!setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int load_config(struct sm_daemon *d, char *error)
+{
+	struct sm_config_errors *errors = calloc(1, sizeof(*errors));
+	int err;
+
+	if (!errors) {
+		snprintf(error, SM_DAEMON_ERROR_MAX, "out of memory");
+		return -ENOMEM;
+	}
+	err = sm_config_load(d->options->config_path, &d->config, errors);
+	if (!err)
+		err = sm_config_check_files(d->config, errors);
+	for (uint32_t i = 0; i < errors->warning_count; i++)
+		sm_warn("%s", errors->warning[i]);
+	for (uint32_t i = 0; err && i + 1 < errors->count; i++)
+		sm_error("%s", errors->text[i]);
+	if (err)
+		snprintf(error, SM_DAEMON_ERROR_MAX, "%.*s", (int)SM_DAEMON_ERROR_MAX - 1,
+			 errors->count ? errors->text[errors->count - 1] : strerror(-err));
+	free(errors);
+	return err;
+}
+
+static int socket_group(const struct sm_config *config, gid_t *ret_gid, char *error)
+{
+	const struct group *group;
+
+	*ret_gid = (gid_t)-1;
+	if (!config->control.group)
+		return 0;
+	group = getgrnam(config->control.group);
+	if (!group) {
+		snprintf(error, SM_DAEMON_ERROR_MAX, "[Control] Group: there is no group %s", config->control.group);
+		return -EINVAL;
+	}
+	*ret_gid = group->gr_gid;
+	return 0;
+}
+
+static int start(struct sm_daemon *d, char *error)
+{
+	gid_t gid;
+	int err;
+
+	if (d->options->log_level_override < 0)
+		sm_log_set_level(d->config->log_level);
+	protect_memory();
+	d->workers = d->config->transport.workers ? d->config->transport.workers : 1;
+	err = sm_credentials_load(d->config, &d->credentials, error);
+	if (err)
+		return err;
+	sm_credentials_warn(&d->credentials);
+	err = sm_device_open(d, error);
+	if (!err)
+		err = sm_control_open(d, error);
+	if (!err)
+		err = socket_group(d->config, &gid, error);
+	if (!err)
+		err = sm_ctl_open(&d->loop, d->config->control.socket, gid, sm_commands_handle, d, &d->ctl, error);
+	return err;
+}
+
+static void announce(struct sm_daemon *d)
+{
+	sm_notice("network %s, node %s: %s %s is up with MTU %u, control port %u, data port %u, %u worker%s, %s",
+		  d->config->network.name, d->credentials.self.name,
+		  d->config->network.mode == SM_MODE_TAP ? "TAP" : "TUN", d->tun.name, d->config->interface.mtu,
+		  d->control_port, d->data_port, d->workers, d->workers == 1 ? "" : "s", sm_crypto_version());
+	sm_notify_ready(&d->notify);
+	sm_detach_ready(&d->detach);
+}
+
+static void stop(struct sm_daemon *d)
+{
+	sm_notify_stopping(&d->notify);
+	sm_control_close(d);
+	sm_device_close(d);
+	sm_credentials_done(&d->credentials);
+	sm_config_free(d->config);
+	sm_notify_close(&d->notify);
+}
+
+static int run(struct sm_daemon *d)
+{
+	char error[SM_DAEMON_ERROR_MAX] = "";
+	int err = load_config(d, error);
+
+	if (!err)
+		err = start(d, error);
+	if (err) {
+		sm_error("%s", error);
+		stop(d);
+		sm_detach_fail(&d->detach, 1, NULL);
+		return 1;
+	}
+	announce(d);
+	sm_control_run(d);
+	stop(d);
+	return d->failed ? 1 : 0;
+}
+
+static int check(struct sm_daemon *d)
+{
+	char error[SM_DAEMON_ERROR_MAX] = "";
+	int err = load_config(d, error);
+
+	if (!err)
+		err = sm_credentials_load(d->config, &d->credentials, error);
+	if (err)
+		sm_error("%s", error);
+	sm_credentials_done(&d->credentials);
+	sm_config_free(d->config);
+	return err ? 1 : 0;
+}
+
+int sm_daemon_run(const struct sm_daemon_options *options)
+{
+	struct sm_daemon d = { .options = options,
+			       .detach = SM_DETACH_FOREGROUND,
+			       .network_lock = -1,
+			       .udp_lock = -1,
+			       .tcp_lock = -1,
+			       .monitor_fd = -1 };
+	int code = 0;
+
+	for (uint32_t i = 0; i < SM_WORKER_MAX; i++)
+		d.udp_fd[i] = -1;
+	sm_list_init(&d.resolutions);
+	sm_list_init(&d.pings);
+	if (options->log_level_override >= 0)
+		sm_log_set_level((enum sm_log_level)options->log_level_override);
+	if (sm_crypto_init()) {
+		sm_error("the cryptographic library lacks what is needed: %s", sm_crypto_version());
+		return 1;
+	}
+	if (options->check_only)
+		return check(&d);
+	if (options->detach && sm_detach_begin(&d.detach, &code))
+		return code;
+	if (sm_notify_open(&d.notify))
+		sm_warn("NOTIFY_SOCKET cannot be used: %s", strerror(errno));
+	d.started_us = sm_clock_now_us();
+	signal(SIGPIPE, SIG_IGN);
+	return run(&d);
+}
