@@ -705,14 +705,21 @@ static void test_close_within(void **state)
 	}
 }
 
+/* With an access key, whose memory of greetings the pool's threads share */
 static void test_many(void **state)
 {
+	static const uint8_t key[SM_ACCESS_KEY_LEN] = {7};
 	struct sm_conn_limits limits = {.unfinished_per_source = 64};
+	struct sm_tls_config *ours, *theirs;
 	struct bed bed;
 	uint64_t start_us;
 
 	(void)state;
-	bed_init(&bed, &limits, bob_config, alice_config);
+	ours = pki_config(&alice, trust, SM_POLICY_CNSA, key);
+	theirs = pki_config(&bob, trust, SM_POLICY_CNSA, key);
+	bed_init(&bed, &limits, theirs, ours);
+	sm_tls_config_unref(ours);
+	sm_tls_config_unref(theirs);
 	start_us = sm_clock_now_us();
 	for (unsigned i = 0; i < 40; i++)
 		dial(&bed);
@@ -721,6 +728,14 @@ static void test_many(void **state)
 		      (unsigned long long)(sm_clock_now_us() - start_us));
 	assert_int_equal(counts(&bed)->open, 40);
 	assert_int_equal(counts(&bed)->opened, 40);
+	/* a stranger gets an alert, and a reason to tell its user */
+	sm_conn_set_config(bed.client.set, alice_config);
+	dial(&bed);
+	UNTIL(&bed, bed.client.closes == 1);
+	assert_int_equal(bed.client.err, -EACCES);
+	assert_int_equal(bed.client.reason, SM_CLOSE_NOT_TRUSTED);
+	assert_non_null(strstr(bed.client.text, "access key"));
+	assert_int_equal(bed.client.opens, 40);
 	bed_done(&bed);
 }
 
