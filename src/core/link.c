@@ -472,10 +472,10 @@ static int assemble(struct sm_assembler *in, const uint8_t **data, size_t *len, 
 			return 0;
 		*ret_type = (unsigned)in->buf[0] << 8 | in->buf[1];
 		got = sm_msg_peek(in->buf, in->len, ret_type, &total);
-		if (got)
+		if (got || !*len)
 			return got;
-		if (!*len)
-			return 0;
+		/* within bounds, or the look would have failed */
+		total = SM_MSG_HEADER_LEN + ((size_t)in->buf[2] << 8 | in->buf[3]);
 	}
 }
 
