@@ -24,11 +24,11 @@
 #include "crypto/hello.h"
 #include "wire/const.h"
 
-#define SM_ACCESS_KEY_LEN 32u
+#define SM_ACCESS_KEY_LEN      32u
 #define SM_ACCESS_IDENTITY_LEN 24u
-#define SM_ACCESS_PSK_LEN SM_SHA384_LEN
-#define SM_ACCESS_WINDOW_S (48 * 3600)
-#define SM_ACCESS_SEEN_MAX 4096u
+#define SM_ACCESS_PSK_LEN      SM_SHA384_LEN
+#define SM_ACCESS_WINDOW_S     UINT64_C(172800) /* two days */
+#define SM_ACCESS_SEEN_MAX     4096u
 
 struct sm_access; /* may be used by several threads at once */
 
@@ -51,6 +51,7 @@ const uint8_t *sm_access_psk(const struct sm_access *access);
  * Return: 0, -EACCES, -EIO
  */
 SM_MUST_CHECK int sm_access_check(struct sm_access *access, const uint8_t *msg,
-				  const struct sm_hello *hello, int64_t now_s, const char **ret_why);
+				  const struct sm_hello *hello, int64_t now_s,
+				  const char **ret_why);
 
 #endif

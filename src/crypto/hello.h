@@ -14,8 +14,8 @@
 
 /** struct sm_hello_scan - Where a scan stands; zero-initialise */
 struct sm_hello_scan {
-	size_t pos;	 /* of the next record's header */
-	size_t have;	 /* bytes of the message in the records before */
+	size_t pos;      /* of the next record's header */
+	size_t have;     /* bytes of the message in the records before */
 	uint8_t head[4]; /* its type and length */
 };
 

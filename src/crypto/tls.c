@@ -15,12 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define INPUT_MAX    (128u * 1024u)  /* bytes fed and not read */
-#define OUTPUT_MAX   (1024u * 1024u) /* bytes of records not taken */
-#define QUEUE_STEP   4096u           /* bytes by which a queue's memory grows */
-#define RECORD_MAX   16384u          /* bytes of plaintext in one record */
-#define RECORD_EXTRA 64u             /* bytes of header, tag and type, rounded up */
-#define CHAIN_MAX    32768u          /* bytes of a peer's Certificate message */
+#define INPUT_MAX    ((size_t)128 * 1024)  /* bytes fed and not read */
+#define OUTPUT_MAX   ((size_t)1024 * 1024) /* bytes of records not taken */
+#define QUEUE_STEP   4096u                 /* bytes by which a queue's memory grows */
+#define RECORD_MAX   16384u                /* bytes of plaintext in one record */
+#define RECORD_EXTRA 64u                   /* bytes of header, tag and type, rounded up */
+#define CHAIN_MAX    32768u                /* bytes of a peer's Certificate message */
 
 #define CIPHER "TLS_AES_256_GCM_SHA384"
 static const uint8_t cipher_id[2] = {0x13, 0x02};
@@ -72,30 +72,36 @@ struct sm_tls {
 
 /* ---- Queues ---- */
 
+/* Makes room for @len bytes behind those that are there; memory doubles, so small pieces stay cheap. */
+static int queue_reserve(struct queue *q, size_t len)
+{
+	size_t size = (q->len + len + QUEUE_STEP - 1) / QUEUE_STEP * QUEUE_STEP;
+	uint8_t *fresh;
+
+	if (q->data && q->start + q->len + len <= q->size)
+		return 0;
+	if (q->data && size <= q->size) {
+		memmove(q->data, q->data + q->start, q->len);
+		q->start = 0;
+		return 0;
+	}
+	size = SM_MAX(size, q->size * 2);
+	fresh = malloc(size);
+	if (!fresh)
+		return -ENOMEM;
+	if (q->data)
+		memcpy(fresh, q->data + q->start, q->len);
+	free(q->data);
+	*q = (struct queue){.data = fresh, .len = q->len, .size = size};
+	return 0;
+}
+
 static int queue_put(struct queue *q, const void *data, size_t len)
 {
-	if (q->len + len > q->size - q->start) {
-		size_t size = (q->len + len + QUEUE_STEP - 1) / QUEUE_STEP * QUEUE_STEP;
-		uint8_t *fresh = q->data;
+	int err = queue_reserve(q, len);
 
-		/* doubling while it grows, so that many small pieces cost linear time */
-		if (size > q->size)
-			size = SM_MAX(size, q->size * 2);
-		else
-			size = q->size;
-		if (size != q->size || !q->data) {
-			fresh = malloc(size);
-			if (!fresh)
-				return -ENOMEM;
-		}
-		if (q->len)
-			memmove(fresh, q->data + q->start, q->len);
-		if (fresh != q->data)
-			free(q->data);
-		q->data = fresh;
-		q->start = 0;
-		q->size = size;
-	}
+	if (err)
+		return err;
 	memcpy(q->data + q->start + q->len, data, len);
 	q->len += len;
 	return 0;
@@ -140,7 +146,7 @@ static int bio_write(BIO *bio, const char *data, size_t len, size_t *ret_n)
 
 	BIO_clear_retry_flags(bio);
 	/* twice the limit of sm_tls_write(): alerts and answers to key updates find room */
-	if (tls->out.len + len > 2 * (size_t)OUTPUT_MAX || queue_put(&tls->out, data, len) != 0)
+	if (tls->out.len + len > 2 * OUTPUT_MAX || queue_put(&tls->out, data, len) != 0)
 		return 0;
 	*ret_n = len;
 	if (!tls->done)

@@ -28,7 +28,7 @@ struct sm_tls;
 
 enum sm_policy {
 	SM_POLICY_DEFAULT, /* SecP384r1MLKEM1024, X25519MLKEM768, MLKEM1024; ChaCha20 allowed */
-	SM_POLICY_CNSA,	   /* SecP384r1MLKEM1024, MLKEM1024; AES-256-GCM only */
+	SM_POLICY_CNSA,    /* SecP384r1MLKEM1024, MLKEM1024; AES-256-GCM only */
 };
 
 /**
@@ -37,9 +37,10 @@ enum sm_policy {
  *              public-key work
  * Return: 0, -EINVAL when certificate and key do not match, -EIO
  */
-SM_MUST_CHECK int sm_tls_config_new(const struct sm_cert *cert, const struct sm_key *key, struct sm_trust *trust,
-				    enum sm_policy policy, const uint8_t *access_key,
-				    struct sm_tls_config **ret_config, char *error);
+SM_MUST_CHECK int sm_tls_config_new(const struct sm_cert *cert, const struct sm_key *key,
+				    struct sm_trust *trust, enum sm_policy policy,
+				    const uint8_t *access_key, struct sm_tls_config **ret_config,
+				    char *error);
 struct sm_tls_config *sm_tls_config_ref(struct sm_tls_config *config); /* atomic */
 void sm_tls_config_unref(struct sm_tls_config *config);
 
@@ -82,9 +83,9 @@ void sm_tls_shutdown(struct sm_tls *tls);
 
 /* After a finished handshake */
 const struct sm_identity *sm_tls_peer(const struct sm_tls *tls);
-const char *sm_tls_group(const struct sm_tls *tls); /* "SecP384r1MLKEM1024" */
+const char *sm_tls_group(const struct sm_tls *tls);     /* "SecP384r1MLKEM1024" */
 const char *sm_tls_signature(const struct sm_tls *tls); /* "mldsa87" */
-uint64_t sm_tls_bytes_in(const struct sm_tls *tls); /* of the handshake */
+uint64_t sm_tls_bytes_in(const struct sm_tls *tls);     /* of the handshake */
 uint64_t sm_tls_bytes_out(const struct sm_tls *tls);
 /** sm_tls_root_secret() - Export the session's root secret (schedule.h); Return: 0, -EIO */
 SM_MUST_CHECK int sm_tls_root_secret(struct sm_tls *tls, uint8_t ret_secret[SM_ROOT_SECRET_LEN]);

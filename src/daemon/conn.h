@@ -34,26 +34,26 @@ struct sm_conn_set;
 
 /** struct sm_conn_limits - 0 in a field: the default */
 struct sm_conn_limits {
-	uint32_t unfinished_max;	   /* accepted and not yet open or gone, in all; 256 */
-	uint32_t unfinished_per_source;	   /* the same per IPv4 address or IPv6 /64; 8 */
-	uint32_t reserved_percent;	   /* of unfinished_max, for addresses that known() knows; 25 */
-	uint32_t output_max;		   /* bytes not yet taken by the kernel, per connection; 1 MiB */
-	uint64_t connect_timeout_us;	   /* 2 s */
-	uint64_t hello_timeout_us;	   /* 3 s */
-	uint64_t handshake_timeout_us;	   /* 5 s */
-	uint64_t linger_us;		   /* 1 s */
+	uint32_t unfinished_max;        /* accepted and not yet open or gone, in all; 256 */
+	uint32_t unfinished_per_source; /* the same per IPv4 address or IPv6 /64; 8 */
+	uint32_t reserved_percent;   /* of unfinished_max, for addresses that known() knows; 25 */
+	uint32_t output_max;         /* bytes not yet taken by the kernel, per connection; 1 MiB */
+	uint64_t connect_timeout_us; /* 2 s */
+	uint64_t hello_timeout_us;   /* 3 s */
+	uint64_t handshake_timeout_us; /* 5 s */
+	uint64_t linger_us;            /* 1 s */
 };
 
 /** struct sm_conn_info - What on_open() tells; valid during the call */
 struct sm_conn_info {
 	const struct sm_identity *peer;
 	uint8_t root_secret[SM_ROOT_SECRET_LEN]; /* wiped after the call */
-	bool client;				 /* we dialled */
-	const char *group;			 /* "SecP384r1MLKEM1024" */
-	const char *signature;			 /* "mldsa87" */
-	uint64_t bytes_in, bytes_out;		 /* of the handshake */
-	uint64_t handshake_us;			 /* from accept, or from the end of TCP's connect */
-	uint64_t work_us;			 /* of that, in the thread pool's hands */
+	bool client;                             /* we dialled */
+	const char *group;                       /* "SecP384r1MLKEM1024" */
+	const char *signature;                   /* "mldsa87" */
+	uint64_t bytes_in, bytes_out;            /* of the handshake */
+	uint64_t handshake_us;                   /* from accept, or from the end of TCP's connect */
+	uint64_t work_us;                        /* of that, in the thread pool's hands */
 };
 
 /** struct sm_conn_events - Callbacks; each may call any function of this header */
@@ -75,12 +75,12 @@ struct sm_conn_events {
 /** struct sm_conn_counts - For status and metrics */
 struct sm_conn_counts {
 	uint64_t accepted, dialled, opened;
-	uint64_t accept_errors;			 /* no memory, ...; never opened */
+	uint64_t accept_errors;                  /* no memory, ...; never opened */
 	uint64_t refused[SM_CLOSE_REASON_COUNT]; /* accepted and never opened; [0]: the peer left */
-	uint64_t dial_failed;			 /* dialled and never opened */
-	uint32_t unfinished;			 /* accepted, never open, not yet gone: now */
-	uint32_t dialling;			 /* now */
-	uint32_t open;				 /* now */
+	uint64_t dial_failed;                    /* dialled and never opened */
+	uint32_t unfinished;                     /* accepted, never open, not yet gone: now */
+	uint32_t dialling;                       /* now */
+	uint32_t open;                           /* now */
 };
 
 /**
@@ -90,8 +90,9 @@ struct sm_conn_counts {
  * @events:  copied
  */
 SM_MUST_CHECK int sm_conn_set_new(uv_loop_t *loop, struct sm_tls_config *config,
-				  const struct sm_conn_limits *limits, const struct sm_conn_events *events,
-				  void *arg, struct sm_conn_set **ret_set);
+				  const struct sm_conn_limits *limits,
+				  const struct sm_conn_events *events, void *arg,
+				  struct sm_conn_set **ret_set);
 
 /** sm_conn_set_config() - Certificate, trust or policy changed: for connections from now on */
 void sm_conn_set_config(struct sm_conn_set *set, struct sm_tls_config *config);
