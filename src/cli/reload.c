@@ -20,10 +20,8 @@ static int reload_run(const struct sm_cli_command *self, int argc, char **argv)
 			      &result);
 	if (code != SM_EXIT_OK)
 		return code;
-	if (json_array_size(json_object_get(result, "changed")) > 0)
-		printf("changed: %s\n", sm_print_list(result, "changed", cell));
-	if (json_string_length(json_object_get(result, "restart")) > 0)
-		printf("needs a restart: %s\n", sm_print_text(result, "restart", cell));
+	if (json_string_length(json_object_get(result, "note")) > 0)
+		printf("%s\n", sm_print_text(result, "note", cell));
 	json_decref(result);
 	return code;
 }

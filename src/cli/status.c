@@ -45,8 +45,8 @@ static void print_identity(const json_t *s)
 	head("node");
 	printf("%s, id %s\n", sm_print_text(s, "node.name", a), sm_print_text(s, "node.id", b));
 	head("certificate");
-	if (sm_print_at(s, "node.certificate") == NULL)
-		printf("none: peers know this node by its key\n");
+	if (sm_print_at(s, "node.certificate.not_after") == NULL)
+		printf("none that ends: peers know this node by its fingerprint\n");
 	else
 		printf("until %s, %s days left\n", day(s, "node.certificate.not_after", a),
 		       sm_print_text(s, "node.certificate.days_left", b));
