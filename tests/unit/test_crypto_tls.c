@@ -338,6 +338,46 @@ static void test_odd_certificates(void **state)
 	}
 }
 
+/* Without a CA: self-signed certificates, each pinned by its key at the other side */
+static void test_pinned(void **state)
+{
+	struct sm_identity id = {.name = "whatever"};
+	struct sm_trust *pins[2];
+	struct sm_tls_config *configs[2];
+	struct pki_node nodes[2];
+	uint8_t fp[SM_FINGERPRINT_LEN], byte;
+	struct pair p;
+
+	(void)state;
+	memcpy(id.network_id, net.network_id, sizeof(id.network_id));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(sm_key_generate(&nodes[i].key), 0);
+		assert_int_equal(sm_cert_self_signed(nodes[i].key, &id, &nodes[i].cert, NULL), 0);
+		assert_int_equal(sm_trust_new(net.network_id, &pins[i]), 0);
+		configs[i] = pki_config(&nodes[i], pins[i], SM_POLICY_DEFAULT, NULL);
+	}
+	/* the client pins the server, the server nobody yet */
+	assert_int_equal(sm_key_fingerprint(nodes[1].key, fp), 0);
+	assert_int_equal(sm_trust_add_pin(pins[0], "bob", fp), 0);
+	pair_init(&p, configs[0], configs[1]);
+	shake(&p);
+	expect_failure(p.server, p.server_result, -EKEYREJECTED, SM_CLOSE_NOT_TRUSTED,
+		       "not pinned");
+	expect_failure(p.client, sm_tls_read(p.client, &byte, 1), -EPROTO, SM_CLOSE_NOT_TRUSTED,
+		       "does not trust");
+	pair_done(&p);
+	assert_int_equal(sm_key_fingerprint(nodes[0].key, fp), 0);
+	assert_int_equal(sm_trust_add_pin(pins[1], "alice", fp), 0);
+	pair_init(&p, configs[0], configs[1]);
+	expect_success(&p, "SecP384r1MLKEM1024");
+	pair_done(&p);
+	for (int i = 0; i < 2; i++) {
+		sm_tls_config_unref(configs[i]);
+		sm_trust_unref(pins[i]);
+		pki_node_done(&nodes[i]);
+	}
+}
+
 static void test_config_wants_its_key(void **state)
 {
 	char error[SM_CERT_ERROR_MAX] = "";
@@ -924,6 +964,7 @@ int main(void)
 		cmocka_unit_test(test_success),
 		cmocka_unit_test(test_secrets_differ),
 		cmocka_unit_test(test_odd_certificates),
+		cmocka_unit_test(test_pinned),
 		cmocka_unit_test(test_config_wants_its_key),
 		cmocka_unit_test(test_odd_clients),
 		cmocka_unit_test(test_odd_servers),
