@@ -536,10 +536,11 @@ const char *sm_config_nearest_section(const char *name)
 
 bool sm_config_key_at(uint32_t i, struct sm_config_key *ret_key)
 {
-	const struct sm_config_row *row = &sm_config_rows[i];
+	const struct sm_config_row *row;
 
 	if (i >= sm_config_row_count)
 		return false;
+	row = &sm_config_rows[i];
 	*ret_key = (struct sm_config_key){
 		.section = section_names[row->section],
 		.name = row->name,
