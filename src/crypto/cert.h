@@ -120,7 +120,7 @@ SM_MUST_CHECK int sm_crl_issue(const struct sm_cert *ca, const struct sm_key *ca
 uint64_t sm_crl_number(const struct sm_crl *crl);
 int64_t sm_crl_next_update(const struct sm_crl *crl);
 size_t sm_crl_count(const struct sm_crl *crl);
-/** sm_crl_revokes() - Return: true if the list names this serial or this key */
+/** sm_crl_revokes() - Return: true if the list names this serial (@serial_len 0: none) or this key */
 bool sm_crl_revokes(const struct sm_crl *crl, const uint8_t *serial, size_t serial_len,
 		    const uint8_t fingerprint[SM_FINGERPRINT_LEN]);
 /** sm_crl_entry() - The entries are sorted by serial; Return: 0, -ENOENT past the end */

@@ -397,7 +397,8 @@ bool sm_crl_revokes(const struct sm_crl *crl, const uint8_t *serial, size_t seri
 
 	if (crl->count == 0 || serial_len > sizeof(wanted.serial))
 		return false;
-	memcpy(wanted.serial, serial, serial_len);
+	if (serial_len)
+		memcpy(wanted.serial, serial, serial_len);
 	wanted.serial_len = (uint8_t)serial_len;
 	if (serial_len && bsearch(&wanted, crl->entries, crl->count, sizeof(wanted), by_serial))
 		return true;

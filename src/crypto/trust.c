@@ -147,6 +147,18 @@ static int install_crl(struct authority *authority, const struct sm_crl *crl, ch
 	return 0;
 }
 
+/* By their bytes: X509_CRL_match() takes any two lists that were never parsed for the same */
+static bool same_crl(const X509_CRL *a, const X509_CRL *b)
+{
+	unsigned char *a_der = NULL, *b_der = NULL;
+	int a_len = i2d_X509_CRL(a, &a_der), b_len = i2d_X509_CRL(b, &b_der);
+	bool same = a_len > 0 && a_len == b_len && memcmp(a_der, b_der, (size_t)a_len) == 0;
+
+	OPENSSL_free(a_der);
+	OPENSSL_free(b_der);
+	return same;
+}
+
 int sm_trust_add_crl(struct sm_trust *trust, const struct sm_crl *crl, char *error)
 {
 	bool found = false;
@@ -170,7 +182,7 @@ int sm_trust_add_crl(struct sm_trust *trust, const struct sm_crl *crl, char *err
 			err = -ESTALE;
 		} else if (!authority->crl || authority->crl->number < crl->number) {
 			err = install_crl(authority, crl, error);
-		} else if (X509_CRL_match(authority->crl->x509, crl->x509) != 0) {
+		} else if (!same_crl(authority->crl->x509, crl->x509)) {
 			sm_explain(error, "another revocation list with the same number %llu is in",
 				   (unsigned long long)crl->number);
 			err = -ESTALE;
