@@ -137,7 +137,8 @@ static int by_fingerprint(const void *a, const void *b)
 
 static void check_doubles(const struct sm_config *cfg, const struct sm_config_places *at)
 {
-	const struct sm_config_peer **sorted = calloc(cfg->peer_count + 1, sizeof(*sorted));
+	const size_t size = sizeof(void *);
+	const struct sm_config_peer **sorted = calloc(cfg->peer_count + 1, size);
 	uint32_t n = cfg->peer_count;
 
 	if (!sorted) {
@@ -146,14 +147,14 @@ static void check_doubles(const struct sm_config *cfg, const struct sm_config_pl
 	}
 	for (uint32_t i = 0; i < n; i++)
 		sorted[i] = &cfg->peers[i];
-	qsort(sorted, n, sizeof(*sorted), by_name);
+	qsort(sorted, n, size, by_name);
 	for (uint32_t i = 1; i < n; i++) {
 		if (!strcmp(sorted[i - 1]->name, sorted[i]->name))
 			sm_config_complain(at, sorted[i]->line,
 					   "[Peer] Name: '%s' is a peer in line %u already",
 					   sorted[i]->name, sorted[i - 1]->line);
 	}
-	qsort(sorted, n, sizeof(*sorted), by_fingerprint);
+	qsort(sorted, n, size, by_fingerprint);
 	for (uint32_t i = 1; i < n; i++) {
 		if (sorted[i - 1]->has_fingerprint && sorted[i]->has_fingerprint &&
 		    !memcmp(sorted[i - 1]->fingerprint, sorted[i]->fingerprint, SM_FINGERPRINT_LEN))

@@ -502,7 +502,7 @@ static bool nearer(const char *name, const char *candidate, uint32_t *best)
 {
 	uint32_t d = distance(name, candidate);
 
-	if (d >= *best || d > 2 || 3 * d > strlen(candidate))
+	if (d >= *best || d > 2 || (size_t)3 * d > strlen(candidate))
 		return false;
 	*best = d;
 	return true;

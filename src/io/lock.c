@@ -45,7 +45,8 @@ static int lock_path(const char *name, char path[LOCK_PATH_MAX])
 		return -EINVAL;
 	if (stat("/proc/thread-self/ns/net", &ns) < 0)
 		return -errno;
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+	/* Whatever the umask: users of the control socket have to get through. */
+	if (mkdir(dir, 0755) == 0 ? chmod(dir, 0755) < 0 : errno != EEXIST)
 		return -errno;
 	len = snprintf(path, LOCK_PATH_MAX, "%s/lock-%ju-%s", dir, (uintmax_t)ns.st_ino, name);
 	return len < LOCK_PATH_MAX ? 0 : -ENAMETOOLONG;
@@ -59,7 +60,7 @@ static void read_holder(int fd, char *ret_holder)
 	ret_holder[strcspn(ret_holder, "\n")] = 0;
 	make_printable(ret_holder);
 	if (!*ret_holder)
-		strcpy(ret_holder, "another process");
+		snprintf(ret_holder, SM_HOLDER_MAX, "another process");
 }
 
 static int write_note(int fd, const char *note)
@@ -125,14 +126,16 @@ struct quarry {
 static bool fd_is_socket(int fd_dir, const char *fd, const struct quarry *q)
 {
 	char target[64];
+	static const char start[] = "socket:[";
 	uint64_t inode;
 	ssize_t len = readlinkat(fd_dir, fd, target, sizeof(target) - 1);
 
 	if (len <= 0)
 		return false;
 	target[len] = 0;
-	if (sscanf(target, "socket:[%ju]", &inode) != 1)
+	if (strncmp(target, start, sizeof(start) - 1) != 0)
 		return false;
+	inode = strtoull(target + sizeof(start) - 1, NULL, 10);
 	for (uint32_t i = 0; i < q->inode_count; i++) {
 		if (q->inodes[i] == inode)
 			return true;
@@ -231,7 +234,7 @@ static void find_holder(const struct quarry *q, char ret_holder[SM_HOLDER_MAX])
 	uint64_t until_us = sm_clock_now_us() + SCAN_TIME_US;
 	DIR *proc = opendir("/proc");
 
-	strcpy(ret_holder, "another process");
+	snprintf(ret_holder, SM_HOLDER_MAX, "another process");
 	if (!proc)
 		return;
 	for (struct dirent *e; (e = readdir(proc)) && sm_clock_now_us() <= until_us;) {
@@ -255,6 +258,27 @@ void sm_lock_tun_holder(const char *ifname, char ret_holder[SM_HOLDER_MAX])
 	find_holder(&q, ret_holder);
 }
 
+/* One line of /proc/net: "0: 0100007F:20FB 00000000:0000 0A ...". Return: false for its headline */
+static bool read_socket_line(char *line, uint16_t *ret_port, unsigned *ret_state,
+			     uint64_t *ret_inode)
+{
+	enum { LOCAL = 1, STATE = 3, INODE = 9, COUNT };
+	char *field[COUNT], *rest = line, *colon;
+
+	for (int i = 0; i < COUNT; i++) {
+		field[i] = strtok_r(rest, " ", &rest);
+		if (!field[i])
+			return false;
+	}
+	colon = strchr(field[LOCAL], ':');
+	if (!colon)
+		return false;
+	*ret_port = (uint16_t)strtoul(colon + 1, NULL, 16);
+	*ret_state = (unsigned)strtoul(field[STATE], NULL, 16);
+	*ret_inode = strtoull(field[INODE], NULL, 10);
+	return true;
+}
+
 /* Adds the sockets of one table that have @port; a TCP socket counts if it listens. */
 static uint32_t collect_sockets(const char *table, bool udp, uint16_t port, uint64_t *inodes,
 				uint32_t count, uint64_t until_us)
@@ -267,14 +291,12 @@ static uint32_t collect_sockets(const char *table, bool udp, uint16_t port, uint
 		return count;
 	while (count < SOCKETS_MAX && sm_clock_now_us() <= until_us &&
 	       fgets(line, sizeof(line), f)) {
-		unsigned local_port, state;
+		uint16_t local_port;
+		unsigned state;
 		uint64_t inode;
 
-		if (sscanf(line,
-			   " %*u: %*32[0-9A-F]:%x %*32[0-9A-F]:%*x %x %*s %*s %*s %*s %*s %ju",
-			   &local_port, &state, &inode) != 3)
-			continue;
-		if (local_port == port && (udp || state == listening))
+		if (read_socket_line(line, &local_port, &state, &inode) && local_port == port &&
+		    (udp || state == listening))
 			inodes[count++] = inode;
 	}
 	fclose(f);

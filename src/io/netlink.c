@@ -94,7 +94,8 @@ static void sort_attributes(const struct nlattr *first, size_t len, uint32_t max
 {
 	const uint8_t *end = (const uint8_t *)first + len;
 
-	memset(ret_attrs, 0, (max + 1) * sizeof(*ret_attrs));
+	for (uint32_t i = 0; i <= max; i++)
+		ret_attrs[i] = NULL;
 	for (const struct nlattr *attr = first;
 	     mnl_attr_ok(attr, (int)(end - (const uint8_t *)attr)); attr = mnl_attr_next(attr)) {
 		if (mnl_attr_get_type(attr) <= max)

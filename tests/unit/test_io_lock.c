@@ -138,7 +138,9 @@ static void test_runtime_dir(void **state)
 	assert_string_equal(sm_lock_runtime_dir(), netns_runtime_dir());
 	snprintf(dir, sizeof(dir), "%s/made", netns_runtime_dir());
 	setenv("SHADOWMESH_RUNTIME_DIR", dir, 1);
+	umask(077);
 	fd = sm_lock_take("x", "x", NULL);
+	umask(022);
 	assert_true(fd >= 0);
 	assert_int_equal(stat(dir, &st), 0);
 	assert_int_equal(st.st_mode, S_IFDIR | 0755);

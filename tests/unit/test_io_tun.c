@@ -13,8 +13,13 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A device as another program would open it. Return: its descriptor */
@@ -267,6 +272,84 @@ static void test_bad_arguments(void **state)
 	assert_string_equal(error, "a device has 1 to 16 queues");
 }
 
+/* Locks that another user left may not be opened by this one. */
+static bool unlink_lock(void)
+{
+	char path[256];
+	struct stat ns;
+
+	if (stat("/proc/self/ns/net", &ns) < 0)
+		return false;
+	snprintf(path, sizeof(path), "%s/lock-%ju-tun-sm0", netns_runtime_dir(),
+		 (uintmax_t)ns.st_ino);
+	return unlink(path) == 0 || errno == ENOENT;
+}
+
+/* In a child: what sm_tun_open() says after @prepare. Return: its result; @error is what it said */
+static int open_in_child(bool (*prepare)(void), char error[SM_TUN_ERROR_MAX])
+{
+	struct sm_tun tun;
+	int ends[2], err = 1;
+	pid_t pid;
+
+	memset(error, 0, SM_TUN_ERROR_MAX);
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (prepare())
+			err = sm_tun_open("sm0", SM_MODE_TAP, 1, &tun, error);
+		if (write(ends[1], &err, sizeof(err)) < 0 ||
+		    write(ends[1], error, SM_TUN_ERROR_MAX) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &err, sizeof(err)), sizeof(err));
+	assert_int_equal(read(ends[0], error, SM_TUN_ERROR_MAX), SM_TUN_ERROR_MAX);
+	close(ends[0]);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	return err;
+}
+
+static bool hide_device(void)
+{
+	return unshare(CLONE_NEWNS) == 0 && mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("none", "/dev/net", "tmpfs", 0, NULL) == 0;
+}
+
+/* A device node for everybody, in a runtime directory for everybody: only the capability lacks. */
+static bool drop_capability(void)
+{
+	return hide_device() && mknod("/dev/net/tun", S_IFCHR | 0666, makedev(10, 200)) == 0 &&
+	       chmod("/dev/net/tun", 0666) == 0 && chmod(netns_runtime_dir(), 0777) == 0 &&
+	       unlink_lock() && setuid(65534) == 0;
+}
+
+static bool drop_access(void)
+{
+	return hide_device() && mknod("/dev/net/tun", S_IFCHR | 0600, makedev(10, 200)) == 0 &&
+	       chmod(netns_runtime_dir(), 0777) == 0 && unlink_lock() && setuid(65534) == 0;
+}
+
+static void test_missing_rights_are_explained(void **state)
+{
+	char error[SM_TUN_ERROR_MAX];
+
+	(void)state;
+	assert_int_equal(open_in_child(hide_device, error), -ENOENT);
+	assert_string_equal(error, "/dev/net/tun is missing: load it with 'modprobe tun', or give "
+				   "the container the device (--device /dev/net/tun --cap-add "
+				   "NET_ADMIN)");
+	assert_int_equal(open_in_child(drop_access, error), -EPERM);
+	assert_string_equal(error, "/dev/net/tun may not be opened by this user: run as root, or "
+				   "in a container allow the device (--device /dev/net/tun)");
+	assert_int_equal(open_in_child(drop_capability, error), -EPERM);
+	assert_string_equal(error, "sm0 may not be opened: the capability CAP_NET_ADMIN is missing "
+				   "(run as root, or give a container --cap-add NET_ADMIN)");
+	assert_true(unlink_lock());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +361,7 @@ int main(void)
 		cmocka_unit_test(test_stranger_is_named),
 		cmocka_unit_test(test_own_daemon_is_named),
 		cmocka_unit_test(test_bad_arguments),
+		cmocka_unit_test(test_missing_rights_are_explained),
 	};
 	int failed;
 
