@@ -576,6 +576,28 @@ static void test_total(void **state)
 	bed_done(&bed);
 }
 
+/* Silent ones at peers' addresses fill all places, and make room for each other, not for strangers. */
+static void test_total_known(void **state)
+{
+	struct sm_conn_limits limits = {.unfinished_max = 8, .unfinished_per_source = 1000};
+	struct bed bed;
+
+	(void)state;
+	bed_init(&bed, &limits, bob_config, alice_config);
+	for (unsigned i = 0; i < 20; i++)
+		raw_dial(&bed, "127.0.0.1");
+	UNTIL(&bed, counts(&bed)->accepted == 20);
+	assert_int_equal(counts(&bed)->unfinished, 8);
+	assert_int_equal(counts(&bed)->refused[SM_CLOSE_LIMIT], 12);
+	raw_dial(&bed, "127.0.0.2");
+	UNTIL(&bed, counts(&bed)->accepted == 21);
+	UNTIL(&bed, raw_ended(bed.raw[20]));
+	assert_int_equal(counts(&bed)->unfinished, 8);
+	dial(&bed);
+	UNTIL(&bed, bed.client.conn && bed.server.conn);
+	bed_done(&bed);
+}
+
 static void test_no_descriptors(void **state)
 {
 	struct rlimit before, low;
@@ -742,14 +764,14 @@ static void test_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),          cmocka_unit_test(test_listen),
-		cmocka_unit_test(test_new_config),    cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_dial_fails),    cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_deadlines),     cmocka_unit_test(test_per_source),
-		cmocka_unit_test(test_total),         cmocka_unit_test(test_no_descriptors),
-		cmocka_unit_test(test_output_bound),  cmocka_unit_test(test_close_any_time),
-		cmocka_unit_test(test_stop_any_time), cmocka_unit_test(test_close_within),
-		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_open),           cmocka_unit_test(test_listen),
+		cmocka_unit_test(test_new_config),     cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_dial_fails),     cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_deadlines),      cmocka_unit_test(test_per_source),
+		cmocka_unit_test(test_total_known),    cmocka_unit_test(test_total),
+		cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_output_bound),
+		cmocka_unit_test(test_close_any_time), cmocka_unit_test(test_stop_any_time),
+		cmocka_unit_test(test_close_within),   cmocka_unit_test(test_many),
 	};
 
 	return cmocka_run_group_tests_name("conn", tests, set_up, tear_down);
