@@ -44,14 +44,43 @@ static void conn_close_with(struct sm_node *node, void *conn, enum sm_close_reas
 	node->ops.conn_close(node->host, conn);
 }
 
-/* The session of a link that never got ready is of no use to anybody. */
-static void drop_unready(struct sm_link *link, uint64_t now_us)
+/*
+ * The session of a link that never got ready is of no use to anybody.
+ * Return: the session if it lives on without the link, or NULL
+ */
+static struct sm_session *drop_unready(struct sm_link *link, uint64_t now_us)
 {
 	struct sm_session *s = link->session;
 
 	link->session = NULL;
-	if (s && !s->ready)
-		sm_peer_end_session(link->peer, s, now_us);
+	if (!s || s->ready)
+		return s;
+	sm_peer_end_session(link->peer, s, now_us);
+	return NULL;
+}
+
+/* The live link is gone: one that stood by takes its place. */
+static void take_standby(struct sm_peer *peer, uint64_t now_us)
+{
+	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX && !peer->live; i++) {
+		struct sm_link *link = peer->link[i];
+
+		if (!link || link->state != SM_LINK_OPEN || !link->session)
+			continue;
+		peer->live = link;
+		sm_peer_use_session(peer, link->session, now_us);
+	}
+}
+
+/* A link is gone. Its session @s (or NULL) goes on alone if it is the one sent on, else it drains. */
+static void link_gone(struct sm_peer *peer, struct sm_session *s, bool soon, uint64_t now_us)
+{
+	take_standby(peer, now_us);
+	if (s && s != peer->active)
+		sm_peer_drain_session(peer, s, now_us);
+	if (!peer->live)
+		sm_peer_schedule_dial(peer, soon, now_us);
+	sm_peer_update_state(peer, now_us);
 }
 
 void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us)
@@ -59,9 +88,10 @@ void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char
 	struct sm_peer *peer = link->peer;
 	struct sm_node *node = link->node;
 	struct sm_node_event event = { .type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text };
+	struct sm_session *s;
 
 	conn_close_with(node, link->conn, reason, text);
-	drop_unready(link, now_us);
+	s = drop_unready(link, now_us);
 	sm_link_forget(link);
 	sm_node_tell(node, &event);
 	if (reason != SM_CLOSE_DUPLICATE)
@@ -70,9 +100,7 @@ void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char
 		peer->refused = true;
 		peer->attempts++;
 	}
-	if (!peer->live)
-		sm_peer_schedule_dial(peer, !peer->refused, now_us);
-	sm_peer_update_state(peer, now_us);
+	link_gone(peer, s, !peer->refused, now_us);
 }
 
 /* -- sending -- */
@@ -202,6 +230,10 @@ static void on_hello(struct sm_link *link, const struct sm_msg_hello *hello, uin
 		sm_link_close(link, SM_CLOSE_CIPHER, text, now_us);
 		return;
 	}
+	if (!link->session) { /* so many connections of this peer that it had to go */
+		sm_link_close(link, SM_CLOSE_LIMIT, "too many sessions at a time", now_us);
+		return;
+	}
 	link->peer_instance = hello->instance;
 	if (start_session(link, hello, cipher, now_us)) {
 		sm_link_close(link, SM_CLOSE_INTERNAL, "out of memory", now_us);
@@ -211,46 +243,67 @@ static void on_hello(struct sm_link *link, const struct sm_msg_hello *hello, uin
 	node->dirty = true;
 	sm_node_flush(node); /* READY promises that the workers have the keys */
 	const struct sm_msg ready = { .type = SM_MSG_READY };
-	if (link_send_msg(link, &ready))
+	if (node->dirty)
+		sm_link_close(link, SM_CLOSE_INTERNAL, "out of memory", now_us);
+	else if (link_send_msg(link, &ready))
 		sm_link_close(link, SM_CLOSE_INTERNAL, "the connection takes no more", now_us);
 }
 
 /*
- * Both sides may have dialled. Of two connections made at about the same time between the same two
- * running daemons, the one whose TLS client has the lower node id survives; else the newer one does,
- * since its client would not have dialled if the older one still worked.
+ * Both sides may have dialled, and each may see the two connections open in another order, or not yet know
+ * that one is broken. So one side alone decides which of them survives and closes the others: the one with
+ * the lower node id. Until it hears of that, the other side guesses by the same rule where to send, and
+ * keeps what it was not told to drop.
+ */
+static bool decides(const struct sm_peer *peer)
+{
+	return memcmp(peer->node->config.self.node_id, peer->identity.node_id, SM_NODE_ID_LEN) < 0;
+}
+
+/*
+ * Of two connections made at about the same time between the same two running daemons, the one whose TLS
+ * client has the lower node id survives; else the newer one does, since its client would not have dialled
+ * if the older one still worked.
  */
 static bool is_survivor(const struct sm_link *fresh, const struct sm_link *other)
 {
-	const struct sm_node *node = fresh->node;
 	const uint64_t apart_us = fresh->opened_us > other->opened_us ? fresh->opened_us - other->opened_us :
 									 other->opened_us - fresh->opened_us;
-	const bool self_is_lower =
-		memcmp(node->config.self.node_id, fresh->peer->identity.node_id, SM_NODE_ID_LEN) < 0;
 
 	if (fresh->client == other->client || fresh->peer_instance != other->peer_instance || apart_us > SM_GLARE_US)
 		return fresh->opened_us >= other->opened_us;
-	return fresh->client == self_is_lower;
+	return fresh->client == decides(fresh->peer);
 }
 
-/* The side that dialled a connection which did not survive closes it; the other one waits for that. */
-static void retire_link(struct sm_link *loser, uint64_t now_us)
+static void close_duplicates(struct sm_peer *peer, uint64_t now_us)
 {
-	if (loser->client)
-		sm_link_close(loser, SM_CLOSE_DUPLICATE, "another connection between us is in use", now_us);
-	else
-		loser->state = SM_LINK_CLOSING;
+	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
+		if (peer->link[i] && peer->link[i] != peer->live && peer->link[i]->state == SM_LINK_OPEN)
+			sm_link_close(peer->link[i], SM_CLOSE_DUPLICATE, "another connection between us is in use",
+				      now_us);
 }
 
-static void on_ready(struct sm_link *link, uint64_t now_us)
+static void go_live(struct sm_link *link, uint64_t now_us)
+{
+	struct sm_peer *peer = link->peer;
+	const struct sm_msg observed = { .type = SM_MSG_OBSERVED, .observed.control = link->remote };
+
+	peer->live = link;
+	sm_peer_use_session(peer, link->session, now_us);
+	sm_link_send_endpoints(peer, now_us);
+	sm_peer_send_msg(peer, &observed, now_us);
+}
+
+static int on_ready(struct sm_link *link, uint64_t now_us)
 {
 	struct sm_peer *peer = link->peer;
 	struct sm_session *s = link->session;
-	const struct sm_link *rival = peer->live;
 
-	if (link->state != SM_LINK_READY || !s) {
-		sm_link_close(link, SM_CLOSE_PROTOCOL, "READY out of order", now_us);
-		return;
+	if (link->state != SM_LINK_READY)
+		return -EPROTO;
+	if (!s) {
+		sm_link_close(link, SM_CLOSE_LIMIT, "too many sessions at a time", now_us);
+		return 0;
 	}
 	link->state = SM_LINK_OPEN;
 	s->ready = true;
@@ -258,19 +311,12 @@ static void on_ready(struct sm_link *link, uint64_t now_us)
 	peer->attempts = 0;
 	peer->refused = false;
 	peer->renew = false;
-	if (rival && !is_survivor(link, rival)) {
-		sm_peer_drain_session(peer, s, now_us);
-		retire_link(link, now_us);
-		return;
-	}
-	peer->live = link;
-	sm_peer_use_session(peer, s, now_us);
-	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
-		if (peer->link[i] && peer->link[i] != link && peer->link[i]->state == SM_LINK_OPEN)
-			retire_link(peer->link[i], now_us);
-	sm_link_send_endpoints(peer, now_us);
-	const struct sm_msg observed = { .type = SM_MSG_OBSERVED, .observed.control = link->remote };
-	sm_peer_send_msg(peer, &observed, now_us);
+	peer->heard_us = now_us;
+	if (!peer->live || is_survivor(link, peer->live))
+		go_live(link, now_us);
+	if (decides(peer))
+		close_duplicates(peer, now_us);
+	return 0;
 }
 
 static void on_endpoints(struct sm_peer *peer, struct sm_session *s, const struct sm_msg_endpoints *endpoints)
@@ -300,7 +346,7 @@ static void rekey_done(struct sm_peer *peer, struct sm_session *s, uint64_t now_
 	sm_node_tell(peer->node, &event);
 }
 
-static int on_rekey(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us)
+static int on_rekey(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us)
 {
 	const uint8_t *message = NULL;
 	size_t len = 0;
@@ -323,9 +369,32 @@ static int on_rekey(struct sm_peer *peer, struct sm_session *s, const struct sm_
 		peer->node->dirty = true;
 		sm_node_flush(peer->node); /* the workers accept the new epoch before the peer may send on it */
 	}
-	if (todo & SM_SESSION_SEND)
-		sm_peer_send(peer, message, len, now_us);
+	if (!(todo & SM_SESSION_SEND) || peer->node->dirty)
+		return 0; /* no memory to accept the epoch: the client asks again */
+	/* the way the request came, so that it meets the session that it belongs to */
+	if (!link)
+		sm_peer_send_stream(peer, s, message, len, now_us);
+	else
+		(void)!peer->node->ops.conn_send(peer->node->host, link->conn, message, len);
 	return 0;
+}
+
+static struct sm_link *link_of(struct sm_peer *peer, const struct sm_session *s)
+{
+	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
+		if (peer->link[i] && peer->link[i]->session == s)
+			return peer->link[i];
+	return NULL;
+}
+
+static void note_close(struct sm_peer *peer, const struct sm_msg_close *msg)
+{
+	if (msg->reason == SM_CLOSE_DUPLICATE)
+		return;
+	snprintf(peer->last_error, sizeof(peer->last_error), "closed by %s: %s%s%s", peer->name,
+		 sm_close_reason_name(msg->reason), msg->text[0] ? ": " : "", msg->text);
+	if (msg->reason != SM_CLOSE_TIMEOUT && msg->reason != SM_CLOSE_SHUTDOWN)
+		peer->refused = true;
 }
 
 static void on_close(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const struct sm_msg_close *msg,
@@ -338,24 +407,22 @@ static void on_close(struct sm_peer *peer, struct sm_link *link, struct sm_sessi
 	/* after these the session goes on: another connection serves it, or the stream does */
 	const bool keep = msg->reason == SM_CLOSE_DUPLICATE || msg->reason == SM_CLOSE_TIMEOUT;
 
-	if (msg->reason != SM_CLOSE_DUPLICATE)
-		snprintf(peer->last_error, sizeof(peer->last_error), "closed by %s: %s%s%s", peer->name,
-			 sm_close_reason_name(msg->reason), msg->text[0] ? ": " : "", msg->text);
-	if (!keep && msg->reason != SM_CLOSE_SHUTDOWN)
-		peer->refused = true;
+	if (!link && keep)
+		return; /* they speak of connections */
+	note_close(peer, msg);
+	if (!link && s) /* what ends the session ends its connection, which may be broken */
+		link = link_of(peer, s);
 	if (link) {
 		node->ops.conn_close(node->host, link->conn);
-		drop_unready(link, now_us);
+		s = drop_unready(link, now_us);
 		sm_link_forget(link);
 	}
-	if (s && !keep && sm_node_session(node, s->config.index) == s)
+	if (s && !keep) {
 		sm_peer_end_session(peer, s, now_us);
+		s = NULL;
+	}
 	sm_node_tell(node, &event);
-	if (!peer->live && !peer->active)
-		sm_peer_schedule_dial(peer, !peer->refused, now_us);
-	else if (!peer->live)
-		sm_peer_schedule_dial(peer, true, now_us);
-	sm_peer_update_state(peer, now_us);
+	link_gone(peer, s, !peer->refused, now_us);
 }
 
 static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, unsigned type, int err,
@@ -372,19 +439,19 @@ static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm
 	sm_node_tell(peer->node, &event);
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	peer->refused = true;
-	if (link) {
-		struct sm_session *seeded = link->session;
-
-		sm_link_close(link, SM_CLOSE_PROTOCOL, text, now_us);
-		if (seeded && seeded->ready && sm_node_session(peer->node, seeded->config.index) == seeded)
-			sm_peer_end_session(peer, seeded, now_us);
-	} else {
+	if (!link) {
 		struct sm_msg close = { .type = SM_MSG_CLOSE, .close.reason = SM_CLOSE_PROTOCOL };
 
 		snprintf(close.close.text, sizeof(close.close.text), "%s", text);
-		sm_peer_send_msg(peer, &close, now_us);
-		sm_peer_end_session(peer, s, now_us);
+		sm_peer_send_stream_msg(peer, s, &close, now_us);
+		link = link_of(peer, s);
+	} else {
+		s = link->session && link->session->ready ? link->session : NULL;
 	}
+	if (link)
+		sm_link_close(link, SM_CLOSE_PROTOCOL, text, now_us);
+	if (s)
+		sm_peer_end_session(peer, s, now_us);
 	if (!peer->live)
 		sm_peer_schedule_dial(peer, false, now_us);
 	sm_peer_update_state(peer, now_us);
@@ -405,9 +472,9 @@ void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
 	if (!err && (msg.type == SM_MSG_REKEY_REQUEST || msg.type == SM_MSG_REKEY_REPLY ||
 		     msg.type == SM_MSG_REKEY_WANTED)) {
 		if (s && s->ready)
-			err = on_rekey(peer, s, &msg, now_us);
-		else if (!s)
-			return; /* about a session that ended meanwhile */
+			err = on_rekey(peer, link, s, &msg, now_us);
+		else if (!s || !link)
+			return; /* about a session that ended, or whose READY is still on its way */
 		else
 			err = -EPROTO;
 	}
@@ -420,7 +487,9 @@ void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
 		on_hello(link, &msg.hello, now_us);
 		break;
 	case SM_MSG_READY:
-		on_ready(link, now_us);
+		err = on_ready(link, now_us);
+		if (err)
+			refuse_message(peer, link, s, (unsigned)msg.type, err, now_us);
 		break;
 	case SM_MSG_ENDPOINTS:
 		on_endpoints(peer, s, &msg.endpoints);
@@ -457,11 +526,11 @@ void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
  */
 static int assemble(struct sm_assembler *in, const uint8_t **data, size_t *len, unsigned *ret_type)
 {
-	size_t total = SM_MSG_HEADER_LEN;
-
 	for (;;) {
-		const size_t want = total > in->len ? total - in->len : 0;
-		const size_t n = SM_MIN(want, *len);
+		const bool has_header = in->len >= SM_MSG_HEADER_LEN;
+		const size_t total = SM_MSG_HEADER_LEN + (has_header ? (size_t)in->buf[2] << 8 | in->buf[3] : 0);
+		const size_t n = SM_MIN(total - in->len, *len);
+		size_t whole;
 		int got;
 
 		memcpy(in->buf + in->len, *data, n);
@@ -471,11 +540,9 @@ static int assemble(struct sm_assembler *in, const uint8_t **data, size_t *len, 
 		if (in->len < SM_MSG_HEADER_LEN)
 			return 0;
 		*ret_type = (unsigned)in->buf[0] << 8 | in->buf[1];
-		got = sm_msg_peek(in->buf, in->len, ret_type, &total);
+		got = sm_msg_peek(in->buf, in->len, ret_type, &whole);
 		if (got || !*len)
 			return got;
-		/* within bounds, or the look would have failed */
-		total = SM_MSG_HEADER_LEN + ((size_t)in->buf[2] << 8 | in->buf[3]);
 	}
 }
 
@@ -537,11 +604,7 @@ void sm_link_tick(struct sm_link *link, uint64_t now_us)
 			sm_link_close(link, SM_CLOSE_TIMEOUT, "HELLO or READY did not come in time", now_us);
 		return;
 	}
-	if (link->state == SM_LINK_CLOSING) {
-		if (now_us >= link->opened_us + 2 * SM_GLARE_US)
-			sm_link_close(link, SM_CLOSE_DUPLICATE, "another connection between us is in use", now_us);
-		return;
-	}
+	peer->heard_us = now_us;
 	if (now_us >= link->last_rx_us + SM_LINK_SILENT_US) {
 		sm_link_close(link, SM_CLOSE_TIMEOUT, "nothing was received on the control connection", now_us);
 		return;
@@ -580,6 +643,8 @@ static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm
 			return SM_CLOSE_SUPERSEDED;
 		sm_peer_close_all(peer, SM_CLOSE_SUPERSEDED, "a newer certificate has this name", now_us);
 	}
+	if (peer->has_identity && memcmp(&peer->identity, id, sizeof(*id)) != 0)
+		peer->node->dirty = true; /* a renewed one may name other addresses */
 	peer->identity = *id;
 	if (sm_ident_mac(id->node_id, &peer->mac))
 		return SM_CLOSE_INTERNAL;
@@ -678,18 +743,14 @@ void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char
 {
 	struct sm_peer *peer = link->peer;
 	struct sm_node_event event = { .type = SM_NODE_LINK_CLOSED, .peer = peer, .by_peer = true, .text = text };
-	const bool retired = link->state == SM_LINK_CLOSING;
+	struct sm_session *s;
 
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
-	drop_unready(link, now_us);
+	s = drop_unready(link, now_us);
 	sm_link_forget(link);
-	if (!retired)
-		sm_node_tell(node, &event);
-	if (!peer->live) {
-		sm_peer_schedule_dial(peer, true, now_us);
-		if (peer->active) /* is the peer still there? */
-			sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
-	}
-	sm_peer_update_state(peer, now_us);
+	sm_node_tell(node, &event);
+	link_gone(peer, s, true, now_us);
+	if (!peer->live && peer->active) /* is the peer still there? */
+		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	sm_node_flush(node);
 }

@@ -368,6 +368,8 @@ static uint64_t peer_deadline(const struct sm_peer *peer)
 		if (!s || !s->started)
 			continue;
 		at = SM_MIN(at, sm_session_deadline(s));
+		if (s->draining) /* nothing is sent on it any more */
+			continue;
 		at = SM_MIN(at, sm_stream_deadline(&s->stream));
 		at = SM_MIN(at, sm_path_deadline(&s->path));
 	}

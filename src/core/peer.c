@@ -99,7 +99,7 @@ int sm_peer_new(struct sm_node *node, const char *name, uint64_t now_us, struct 
 	peer->port = (uint16_t)port;
 	snprintf(peer->name, sizeof(peer->name), "%s", name);
 	peer->dial_at_us = SM_NEVER;
-	peer->since_us = now_us;
+	peer->since_us = peer->heard_us = now_us;
 	node->by_port[port] = peer;
 	sm_list_add_tail(&node->peers, &peer->entry);
 	*ret_peer = peer;
@@ -142,7 +142,9 @@ static uint64_t backoff_us(const struct sm_peer *peer)
 
 void sm_peer_schedule_dial(struct sm_peer *peer, bool soon, uint64_t now_us)
 {
-	const bool possible = peer->has_endpoints || peer->learned.count;
+	/* one that only came to us is looked for while it may come back, then forgotten */
+	const bool wanted = peer->configured || now_us < peer->heard_us + SM_RETIRE_PEER_US;
+	const bool possible = peer->has_endpoints || (peer->learned.count && wanted);
 
 	if (!possible || peer->node->stopping) {
 		peer->dial_at_us = SM_NEVER;
@@ -183,10 +185,21 @@ static void set_add(struct sm_endpoint_set *set, const struct sm_addr *addr)
 		set->addr[set->count++] = *addr;
 }
 
+/* What was learned last is the most likely to be true: it pushes out the oldest. */
+static void set_learn(struct sm_endpoint_set *set, const struct sm_addr *addr)
+{
+	for (uint32_t i = 0; i < set->count; i++)
+		if (sm_addr_equal(&set->addr[i], addr))
+			return;
+	if (set->count == SM_ENDPOINTS_MAX)
+		memmove(&set->addr[0], &set->addr[1], --set->count * sizeof(set->addr[0]));
+	set->addr[set->count++] = *addr;
+}
+
 void sm_peer_learn_endpoint(struct sm_peer *peer, const struct sm_addr *control)
 {
 	if (control->port)
-		set_add(&peer->learned, control);
+		set_learn(&peer->learned, control);
 }
 
 static void dial_begin(struct sm_peer *peer, const struct sm_endpoint_set *resolved, uint64_t now_us)
@@ -243,7 +256,7 @@ void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_r
 	peer->in_dial = false;
 	peer->refused = reason != SM_CLOSE_NONE && reason != SM_CLOSE_TIMEOUT && reason != SM_CLOSE_SHUTDOWN;
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
-	if (peer->live || is_greeting(peer))
+	if ((peer->live || is_greeting(peer)) && !peer->renew)
 		peer->attempts = 0;
 	else
 		dial_next_address(peer, now_us);
@@ -297,9 +310,34 @@ void sm_peer_send(struct sm_peer *peer, const void *data, size_t len, uint64_t n
 
 	if (peer->live && !node->ops.conn_send(node->host, peer->live->conn, data, len))
 		return;
-	if (!peer->active || sm_stream_write(&peer->active->stream, data, len))
-		return; /* no way to the peer, or its window is full: the senders of messages repeat them */
-	sm_peer_flush_stream(peer, peer->active, now_us);
+	if (peer->active)
+		sm_peer_send_stream(peer, peer->active, data, len, now_us);
+}
+
+void sm_peer_send_stream(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us)
+{
+	if (!s->started || sm_stream_write(&s->stream, data, len))
+		return; /* its window is full: the senders of messages repeat them */
+	sm_peer_flush_stream(peer, s, now_us);
+}
+
+void sm_peer_send_session(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us)
+{
+	struct sm_node *node = peer->node;
+
+	if (peer->live && peer->live->session == s && !node->ops.conn_send(node->host, peer->live->conn, data, len))
+		return;
+	if (!s->stream.len) /* the stream repeats by itself what is in it */
+		sm_peer_send_stream(peer, s, data, len, now_us);
+}
+
+void sm_peer_send_stream_msg(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us)
+{
+	uint8_t buf[SM_MSG_HEADER_LEN + SM_MSG_VALUE_MAX];
+	const int len = sm_msg_encode(msg, buf, sizeof(buf));
+
+	if (len > 0)
+		sm_peer_send_stream(peer, s, buf, (size_t)len, now_us);
 }
 
 void sm_peer_send_msg(struct sm_peer *peer, const struct sm_msg *msg, uint64_t now_us)
@@ -348,13 +386,25 @@ void sm_peer_drain_session(struct sm_peer *peer, struct sm_session *s, uint64_t 
 	peer->node->dirty = true;
 }
 
+static bool is_linked(const struct sm_peer *peer, const struct sm_session *s)
+{
+	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
+		if (peer->link[i] && peer->link[i]->session == s)
+			return true;
+	return false;
+}
+
 void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
 	struct sm_node_event event = { .type = SM_NODE_SESSION_UP, .peer = peer, .addr = s->path.remote };
 
-	for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++)
-		if (peer->session[i] && peer->session[i] != s && peer->session[i]->started && peer->session[i]->ready)
-			sm_peer_drain_session(peer, peer->session[i], now_us);
+	for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++) {
+		struct sm_session *old = peer->session[i];
+
+		/* one whose connection is open stands by until the peer has chosen */
+		if (old && old != s && old->ready && !is_linked(peer, old))
+			sm_peer_drain_session(peer, old, now_us);
+	}
 	peer->active = s;
 	peer->node->dirty = true;
 	sm_node_flush(peer->node);
@@ -368,8 +418,11 @@ void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const 
 	struct sm_msg close = { .type = SM_MSG_CLOSE, .close.reason = (uint16_t)reason };
 
 	snprintf(close.close.text, sizeof(close.close.text), "%s", text);
-	if (!peer->live && peer->active)
-		sm_peer_send_msg(peer, &close, now_us);
+	if (peer->active)
+		sm_peer_send_stream_msg(peer, peer->active, &close, now_us);
+	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
+		if (peer->link[i])
+			peer->link[i]->state = SM_LINK_CLOSING;
 	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
 		if (peer->link[i])
 			sm_link_close(peer->link[i], reason, text, now_us);
@@ -453,7 +506,9 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 		peer->node->dirty = true;
 	}
 	if (todo & SM_SESSION_SEND)
-		sm_peer_send(peer, message, len, now_us);
+		sm_peer_send_session(peer, s, message, len, now_us);
+	if (todo & SM_SESSION_PROBE)
+		sm_peer_send_probe(peer, s, &s->path.remote, 0, now_us);
 	if (s->draining || !s->started)
 		return;
 	if (s->path.state == SM_PATH_DOWN && !peer->live && now_us >= s->path.last_rx_us + SM_EPOCH_DIES_US) {

@@ -21,7 +21,7 @@ enum sm_link_state {
 	SM_LINK_HELLO, /* ours is sent, theirs is awaited */
 	SM_LINK_READY, /* session started, their READY is awaited */
 	SM_LINK_OPEN,
-	SM_LINK_CLOSING, /* CLOSE sent; waits for the survivor's traffic or the timer */
+	SM_LINK_CLOSING, /* about to be closed, with all others of the peer */
 };
 
 struct sm_link {
@@ -60,6 +60,7 @@ struct sm_peer {
 	uint32_t attempts;
 	bool refused; /* the last attempt ended with a reason, not with a network fault */
 	char last_error[384];
+	uint64_t heard_us; /* last time a connection to it was open */
 
 	struct sm_link *link[SM_PEER_LINKS_MAX];
 	struct sm_link *live; /* the open link that messages go out on, NULL: use the stream */
@@ -107,6 +108,10 @@ void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us);
 void sm_peer_learn_endpoint(struct sm_peer *peer, const struct sm_addr *control);
 /** sm_peer_send() - A message on the best carrier: the live link, else the stream */
 void sm_peer_send(struct sm_peer *peer, const void *data, size_t len, uint64_t now_us);
+/** sm_peer_send_session() - What concerns this session: its live link, else its stream */
+void sm_peer_send_session(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us);
+void sm_peer_send_stream(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us);
+void sm_peer_send_stream_msg(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us);
 void sm_peer_send_msg(struct sm_peer *peer, const struct sm_msg *msg, uint64_t now_us);
 void sm_peer_end_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 void sm_peer_drain_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);

@@ -62,15 +62,6 @@ static void view_fill(const struct sm_node *node, const struct sm_session *s, st
 	view->tx = sends ? s->epoch[SM_EPOCH_CURRENT] : NULL;
 }
 
-static int longest_first(const void *a, const void *b)
-{
-	const struct sm_route *x = a, *y = b;
-
-	if (x->prefix.len != y->prefix.len)
-		return y->prefix.len - x->prefix.len;
-	return x->port - y->port;
-}
-
 static void add_host_route(struct sm_snapshot *s, const struct sm_prefix *address, sm_port_t port)
 {
 	struct sm_route *r = &s->routes[s->route_count++];
@@ -117,7 +108,7 @@ static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t 
 			err = 0;
 		add_routes(node, s, &peer->identity, peer->port);
 	}
-	qsort(s->routes, s->route_count, sizeof(*s->routes), longest_first);
+	sm_snapshot_sort_routes(s);
 	sm_snapshot_sort_routes(s);
 	return err;
 }

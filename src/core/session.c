@@ -8,6 +8,8 @@
 
 /* A REQUEST is repeated that often until its REPLY comes; both are idempotent. */
 #define REKEY_RETRY_US (2 * SM_SEC_US)
+/* The client asks so often for a first packet of the new epoch. */
+#define CONFIRM_US (200 * SM_MSEC_US)
 
 int sm_session_new(uint32_t index, uint16_t port, uint64_t now_us, struct sm_session **ret_session)
 {
@@ -71,13 +73,18 @@ int sm_session_start(struct sm_session *s, const struct sm_session_config *confi
 	return err;
 }
 
+static uint64_t overlap_end(const struct sm_session *s, uint64_t now_us)
+{
+	return now_us + SM_MIN(SM_EPOCH_OVERLAP_US, s->config.rekey_after_us / 2);
+}
+
 /* Moves @fresh in as the current epoch; the one before is accepted a while longer. */
 static void promote(struct sm_session *s, struct sm_epoch *fresh, uint64_t now_us)
 {
 	assert(!s->epoch[SM_EPOCH_PREVIOUS]);
 	s->epoch[SM_EPOCH_PREVIOUS] = s->epoch[SM_EPOCH_CURRENT];
 	s->epoch[SM_EPOCH_CURRENT] = fresh;
-	s->overlap_until_us = now_us + SM_MIN(SM_EPOCH_OVERLAP_US, s->config.rekey_after_us / 2);
+	s->overlap_until_us = overlap_end(s, now_us);
 	s->used_us = 0;
 	s->worn = false;
 	s->rekeys++;
@@ -156,6 +163,17 @@ static unsigned drive_rekey(struct sm_session *s, uint64_t now_us, const uint8_t
 	return SM_SESSION_SEND;
 }
 
+/* When the previous epoch is over. Until the server is known to be on the new one, it sends on the old. */
+static uint64_t expiry(const struct sm_session *s)
+{
+	return s->overlap_until_us + (s->unconfirmed ? SM_EPOCH_DIES_US : 0);
+}
+
+static bool is_expired(const struct sm_session *s, uint64_t now_us)
+{
+	return s->epoch[SM_EPOCH_PREVIOUS] && now_us >= expiry(s);
+}
+
 unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **ret_message, size_t *ret_len)
 {
 	unsigned todo = SM_SESSION_NOTHING;
@@ -168,8 +186,12 @@ unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **
 		return now_us >= s->drain_until_us ? SM_SESSION_DEAD : todo;
 	if (s->used_us && now_us >= s->used_us + SM_EPOCH_DIES_US)
 		return SM_SESSION_DEAD;
-	if (s->epoch[SM_EPOCH_PREVIOUS] && now_us >= s->overlap_until_us)
+	if (is_expired(s, now_us))
 		todo |= SM_SESSION_CHANGED; /* the owner calls sm_session_take_expired() */
+	if (s->unconfirmed && now_us >= s->confirm_at_us) {
+		s->confirm_at_us = now_us + (now_us < s->overlap_until_us ? CONFIRM_US : SM_PROBE_INTERVAL_US);
+		todo |= SM_SESSION_PROBE;
+	}
 	if (s->ready)
 		todo |= drive_rekey(s, now_us, ret_message, ret_len);
 	return todo;
@@ -183,8 +205,10 @@ uint64_t sm_session_deadline(const struct sm_session *s)
 		return at;
 	if (s->draining)
 		return s->drain_until_us;
+	if (s->unconfirmed)
+		at = SM_MIN(at, s->confirm_at_us);
 	if (s->epoch[SM_EPOCH_PREVIOUS])
-		at = SM_MIN(at, s->overlap_until_us);
+		at = SM_MIN(at, expiry(s));
 	if (s->used_us)
 		at = SM_MIN(at, s->used_us + SM_EPOCH_DIES_US);
 	if (s->ready && !s->epoch[SM_EPOCH_PREVIOUS]) {
@@ -202,7 +226,7 @@ struct sm_epoch *sm_session_take_expired(struct sm_session *s, uint64_t now_us)
 {
 	struct sm_epoch *old = s->epoch[SM_EPOCH_PREVIOUS];
 
-	if (!old || now_us < s->overlap_until_us)
+	if (!is_expired(s, now_us))
 		return NULL;
 	s->epoch[SM_EPOCH_PREVIOUS] = NULL;
 	return old;
@@ -308,6 +332,8 @@ int sm_session_on_reply(struct sm_session *s, const struct sm_msg_rekey *reply, 
 	exchange_drop(s);
 	s->asked_us = 0;
 	promote(s, fresh, now_us);
+	s->unconfirmed = true;
+	s->confirm_at_us = now_us + CONFIRM_US;
 	return SM_SESSION_CHANGED;
 }
 
@@ -328,6 +354,10 @@ unsigned sm_session_on_epoch_event(struct sm_session *s, uint32_t epoch, unsigne
 		todo |= SM_SESSION_CHANGED;
 	}
 	if (current->number == epoch) {
+		if ((event & SM_EPOCH_EVENT_RECEIVED) && s->unconfirmed) {
+			s->unconfirmed = false;
+			s->overlap_until_us = overlap_end(s, now_us);
+		}
 		if ((event & SM_EPOCH_EVENT_USED) && !s->used_us)
 			s->used_us = now_us;
 		if (event & SM_EPOCH_EVENT_WORN)

@@ -4,8 +4,10 @@
  *
  * Theory of operation: the TLS client asks for a new epoch (REQUEST, ephemeral public key); the server
  * answers (REPLY, ciphertext), accepts the new epoch from then on, and sends on it only after it has
- * received on it. The client sends on it at once. The old epoch is accepted SM_EPOCH_OVERLAP_US longer, so
- * that nothing in flight is lost. A repeated REQUEST gets the same REPLY; a repeated REPLY does nothing.
+ * received on it. The client sends on it at once, and goes on probing until it has received on it: else a
+ * lost packet would leave the server on the old epoch. The old epoch is accepted SM_EPOCH_OVERLAP_US longer
+ * (at the client: after that), so that nothing in flight is lost. A repeated REQUEST gets the same REPLY; a
+ * repeated REPLY does nothing.
  *
  *      client                                        server
  *   current n                                       current n
@@ -63,6 +65,8 @@ struct sm_session {
 	uint64_t overlap_until_us;
 	uint64_t used_us; /* first data packet of the current epoch, 0: none yet */
 	bool worn;	  /* a lane passed SM_REKEY_AFTER_PACKETS */
+	bool unconfirmed; /* client: nothing was received on the current epoch yet */
+	uint64_t confirm_at_us; /* when to probe for that */
 
 	struct sm_kem *kem; /* client: a request is out */
 	uint8_t *exchange;  /* client: encoded REQUEST; server: encoded REPLY to the newest one */
@@ -94,6 +98,7 @@ enum sm_session_todo {
 	SM_SESSION_SEND = 1,	/* *ret_message is to be sent to the peer */
 	SM_SESSION_CHANGED = 2, /* publish; afterwards a probe should go out on the new epoch */
 	SM_SESSION_DEAD = 4,	/* the keys are over: close */
+	SM_SESSION_PROBE = 8,	/* a probe should go out on the current epoch */
 };
 
 /**

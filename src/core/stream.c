@@ -66,6 +66,7 @@ bool sm_stream_next(struct sm_stream *s, uint64_t now_us, struct sm_segment *ret
 	s->ack_due = false;
 	if (n) {
 		s->sent += n;
+		s->top = SM_MAX(s->top, s->sent);
 		if (!s->rto_us)
 			s->rto_us = SM_STREAM_RTO_MIN_US;
 		if (!s->deadline_us)
@@ -86,25 +87,41 @@ static void measure(struct sm_stream *s, uint64_t now_us)
 	s->timed_us = 0;
 }
 
+/*
+ * The third acknowledgement of the same byte: something was lost. Once a flight, since what is sent
+ * twice is acknowledged twice, and that must not be taken for another loss.
+ */
+static void on_repeated_ack(struct sm_stream *s)
+{
+	if (!s->sent || s->recovering || ++s->repeated_acks < 3)
+		return;
+	s->recovering = true;
+	s->recover_end = s->acked + s->top;
+	go_back(s);
+}
+
 static int on_ack(struct sm_stream *s, uint32_t acked, bool carries_data, uint64_t now_us)
 {
 	uint32_t n = acked - s->acked;
 
 	if (n > UINT32_MAX / 2)
 		return 0; /* an old one, overtaken by a newer */
-	if (n > s->len)
+	if (n > s->top)
 		return -EPROTO;
 	if (!n) {
-		if (s->sent && !carries_data && ++s->repeated_acks == 3)
-			go_back(s);
+		if (!carries_data)
+			on_repeated_ack(s);
 		return 0;
 	}
+	if (s->recovering && (int32_t)(acked - s->recover_end) >= 0)
+		s->recovering = false;
 	if (s->timed_us && (int32_t)(acked - s->timed_end) >= 0)
 		measure(s, now_us);
 	memmove(s->buf, s->buf + n, s->len - n);
 	s->len -= n;
 	s->acked = acked;
 	s->sent = s->sent > n ? s->sent - n : 0;
+	s->top -= n;
 	s->repeated_acks = 0;
 	s->rto_us = SM_MIN(SM_MAX(2 * s->srtt_us, SM_STREAM_RTO_MIN_US), SM_STREAM_RTO_MAX_US);
 	s->deadline_us = s->sent ? now_us + s->rto_us : 0;

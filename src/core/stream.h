@@ -22,17 +22,21 @@
 /**
  * struct sm_stream - Both directions (zero-initialise)
  * @buf:      unacknowledged and unsent bytes, @len of them, from stream offset @acked
- * @sent:     bytes of @buf that were sent at least once since the last time-out
+ * @sent:     bytes of @buf that were sent since the last going back
+ * @top:      bytes of @buf that were ever sent: no more than that can be acknowledged
  * @rx_next:  offset of the next byte wanted
+ * @recovering: went back for repeated acknowledgements; not again before @recover_end is acknowledged
  */
 struct sm_stream {
 	uint8_t *buf;
-	uint32_t cap, len, acked, sent;
+	uint32_t cap, len, acked, sent, top;
 	uint32_t rx_next;
 	uint64_t srtt_us, rto_us, deadline_us; /* deadline 0: nothing in flight */
 	uint32_t timed_end;		       /* an RTT is measured on this offset */
 	uint64_t timed_us;
+	uint32_t recover_end;
 	uint8_t repeated_acks;
+	bool recovering;
 	bool ack_due;
 };
 
