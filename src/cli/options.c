@@ -53,7 +53,9 @@ void sm_cli_print_help(const struct sm_cli_command *command, FILE *out)
 			len > 0 ? " " : "", (int)len, line);
 		line = line[len] == '\n' ? line + len + 1 : NULL;
 	}
-	fprintf(out, "\n%s\n", command->help);
+	fprintf(out, "\n%s", command->help);
+	if (command->help[0] != '\0' && command->help[strlen(command->help) - 1] != '\n')
+		fputc('\n', out);
 }
 
 /* --- near misses --- */
