@@ -234,7 +234,7 @@ static struct sm_pbuf *copy_of(struct sm_worker *w, const uint8_t *data, uint32_
 	return p;
 }
 
-/* The pieces have consecutive numbers, so all of them must lie in one flush. */
+/* All pieces lie in one flush: at the limit either all of a frame are sealed or none. */
 static void split(struct sm_worker *w, const struct sm_session_view *s, const struct sm_pbuf *frame)
 {
 	uint32_t overhead = outer_overhead(s) + SM_PART_TRAILER_LEN, len = 0;

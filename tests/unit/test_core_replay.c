@@ -89,7 +89,7 @@ static void test_edges(void **state)
 static void test_jumps(void **state)
 {
 	(void)state;
-	for (uint64_t jump = SM_REPLAY_WINDOW - 65; jump <= SM_REPLAY_WINDOW + 130; jump++) {
+	for (uint64_t jump = SM_REPLAY_WINDOW - 65; jump <= SM_REPLAY_WINDOW + 330; jump++) {
 		reset();
 		for (uint64_t n = 0; n < 130; n++)
 			step(n);

@@ -393,6 +393,27 @@ static void test_sending_limit(void **state)
 	(void)teardown(NULL);
 }
 
+/* A sending lane that comes to the number from which a new epoch is wanted */
+static void test_sending_worn(void **state)
+{
+	(void)state;
+	begin(1, PLANES_FRAME_MAX);
+	node.tx->tx[1].next = SM_REKEY_AFTER_PACKETS - 2;
+	node_start(&node);
+	for (uint32_t i = 0; i < 2; i++) {
+		node_poll(&node);
+		assert_int_equal(node_count_events(&node, SM_EVENT_EPOCH_WORN), 0);
+		(void)planes_frame(buf, OWN_MAC(1), OWN_MAC(0), i, 100);
+		tap_put(node.tap[0], buf, 100);
+		assert_int_equal(poll(&(struct pollfd){.fd = peer_fd, .events = POLLIN}, 1, 5000),
+				 1);
+		assert_int_equal(recv(peer_fd, buf, sizeof(buf), 0), 100 + SM_DATA_OVERHEAD);
+		(void)node_wait_event(&node, SM_EVENT_EPOCH_USED, 0);
+	}
+	(void)node_wait_event(&node, SM_EVENT_EPOCH_WORN, 0);
+	(void)teardown(NULL);
+}
+
 /* Nobody reads events: the ring fills and nothing else stops; what must be told once is told later. */
 static void test_full_event_ring(void **state)
 {
@@ -550,6 +571,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_address, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_epoch_events, setup_one, teardown),
 		cmocka_unit_test(test_sending_limit),
+		cmocka_unit_test(test_sending_worn),
 		cmocka_unit_test_setup_teardown(test_full_event_ring, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_tap_gone, setup_two, teardown),
 		cmocka_unit_test(test_refused_port),
