@@ -87,6 +87,8 @@ static void check_with_ca(const struct sm_config *cfg, const struct sm_config_pl
 		sm_config_complain(at, id,
 				   "[Network] NetworkId: not together with CA, whose certificates "
 				   "say it");
+	if (!cfg->node.certificate)
+		sm_config_complain(at, 0, "[Node] Certificate: missing, needed with [Network] CA");
 	if (name)
 		warn(at, name,
 		     "[Node] Name: has no effect together with CA, whose certificates say it");
@@ -101,7 +103,11 @@ static void check_with_ca(const struct sm_config *cfg, const struct sm_config_pl
 static void check_pinned(const struct sm_config *cfg, const struct sm_config_places *at)
 {
 	uint32_t crl = line_of(at, SM_CONFIG_NETWORK, "CRL");
+	uint32_t certificate = line_of(at, SM_CONFIG_NODE, "Certificate");
 
+	if (certificate)
+		warn(at, certificate,
+		     "[Node] Certificate: has no effect without a CA; the key is what counts");
 	if (crl)
 		sm_config_complain(at, crl, "[Network] CRL: not without CA, which signs it");
 	if (!*cfg->node.name)

@@ -136,8 +136,7 @@ const struct sm_config_row sm_config_rows[] = {
 		.kind = SM_CONFIG_KIND_PATH,
 		AT(node.certificate),
 		.expected = "the path of a file",
-		.help = "Certificate of this node",
-		.required = true,
+		.help = "Certificate of this node, needed with a CA; pinned nodes make their own",
 		.change = SM_CONFIG_CHANGE_IDENTITY,
 	},
 	{
@@ -382,7 +381,7 @@ const struct sm_config_row sm_config_rows[] = {
 		.name = "Fingerprint",
 		.kind = SM_CONFIG_KIND_HEX,
 		PEER_AT_FLAGGED(fingerprint, has_fingerprint),
-		.expected = "64 hexadecimal digits",
+		.expected = "64 hexadecimal digits, with or without sha256: in front",
 		.help = "SHA-256 of the peer's public key; trusts it in a network without a CA",
 		.change = SM_CONFIG_CHANGE_PEERS,
 	},

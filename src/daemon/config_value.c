@@ -176,6 +176,8 @@ static int parse_hex(const struct sm_config_row *row, const char *text, void *va
 	char digits[2 * 64 + 1];
 	size_t len = 0;
 
+	if (row->size == SM_FINGERPRINT_LEN && !strncasecmp(text, "sha256:", 7))
+		text += 7; /* as `shadowmesh fingerprint` prints it */
 	for (size_t i = 0; text[i]; i++) {
 		if (text[i] == ':' && i % 3 == 2)
 			continue;

@@ -34,8 +34,19 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 	if (!errors)
 		return err;
 	err = sm_config_load(d->options->config_path, &fresh, errors);
+	if (!err)
+		err = sm_config_check_files(fresh, errors);
+	for (uint32_t i = 1; err && i < errors->count; i++)
+		sm_error("%s", errors->text[i]);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "%s", errors->text[0]);
+		snprintf(error, SM_DAEMON_ERROR_MAX, "%.*s", (int)SM_DAEMON_ERROR_MAX - 1,
+			 errors->count ? errors->text[0] : strerror(-err));
+		goto out;
+	}
+	if (sm_config_is_pinned(fresh) != sm_config_is_pinned(d->config)) {
+		snprintf(error, SM_DAEMON_ERROR_MAX, "trust by CA and trust by fingerprint do not change in a reload: "
+						     "restart the daemon");
+		err = -EINVAL;
 		goto out;
 	}
 	err = sm_credentials_load(fresh, &credentials, error);
