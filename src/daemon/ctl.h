@@ -21,11 +21,10 @@
 #include <uv.h>
 
 #define SM_CTL_CLIENTS_MAX 64u
-#define SM_CTL_REQUEST_MAX 65536u /* bytes of one line */
-#define SM_CTL_BACKLOG_MAX \
-	(256u * 1024u) /* bytes of unread answers before the next line of a stream */
-#define SM_CTL_IDLE_US   (30 * SM_SEC_US)
-#define SM_CTL_ERROR_MAX 512u
+#define SM_CTL_REQUEST_MAX 65536u  /* bytes of one line */
+#define SM_CTL_BACKLOG_MAX 262144u /* bytes of unread answers before a stream's next line */
+#define SM_CTL_IDLE_US     (30 * SM_SEC_US)
+#define SM_CTL_ERROR_MAX   512u
 
 struct sm_ctl;
 struct sm_ctl_request;
