@@ -71,9 +71,9 @@ static void print_network(const json_t *s)
 	head("addresses");
 	printf("%s\n", sm_print_list(s, "interface.addresses", a));
 	head("transport");
+	(void)sm_print_text(s, "transport.workers", c);
 	printf("TCP %s, UDP %s, %s worker%s%s\n", sm_print_text(s, "transport.control_port", a),
-	       sm_print_text(s, "transport.data_port", b), sm_print_text(s, "transport.workers", c),
-	       strcmp(c, "1") == 0 ? "" : "s",
+	       sm_print_text(s, "transport.data_port", b), c, strcmp(c, "1") == 0 ? "" : "s",
 	       json_is_true(hardware)    ? ", AES in hardware"
 	       : json_is_false(hardware) ? ", no AES in hardware"
 					 : "");

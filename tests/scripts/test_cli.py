@@ -147,6 +147,11 @@ def test_status(run, daemon):
     assert serving.requests == [{"command": "status", "profile": False}]
 
 
+def test_one_worker(run, daemon):
+    daemon(answers={"status": [ok({"transport": {"workers": 1}})]})
+    assert "TCP -, UDP -, 1 worker\n" in run("status").stdout
+
+
 def test_json_is_what_the_daemon_said(run, daemon):
     daemon()
     assert json.loads(run("status", "--json").stdout) == STATUS
