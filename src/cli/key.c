@@ -12,7 +12,7 @@
 #include <limits.h>
 #include <unistd.h>
 
-#define ANY_FILE_MAX (256u * 1024)
+#define ANY_FILE_MAX ((size_t)256 * 1024)
 
 enum {
 	OPT_PASSPHRASE = 256,
@@ -71,7 +71,7 @@ static int run_keygen(const struct sm_cli_command *self, int argc, char **argv)
 	struct sm_passphrase passphrase = {NULL, "the new key"};
 	uint8_t fp[SM_FINGERPRINT_LEN];
 	const char *path = "node.key";
-	struct sm_key *key;
+	struct sm_key *key = NULL;
 	bool encrypt = false;
 	int opt, code;
 
@@ -124,7 +124,7 @@ static int fingerprint_of_key(const struct sm_cli_command *self, const char *pat
 {
 	struct sm_passphrase passphrase = {passphrase_file, path};
 	char error[SM_KEY_ERROR_MAX];
-	struct sm_key *key;
+	struct sm_key *key = NULL;
 	int err;
 
 	if (sm_key_load(path, sm_passphrase_read, &passphrase, &key, error) != 0)
@@ -138,7 +138,7 @@ static int fingerprint_of_request(const struct sm_cli_command *self, const char 
 				  uint8_t *ret_fp)
 {
 	char error[SM_KEY_ERROR_MAX], name[SM_NAME_MAX + 1];
-	struct sm_key *key;
+	struct sm_key *key = NULL;
 	int err;
 
 	if (sm_cert_request_load(path, &key, name, error) != 0)
@@ -237,7 +237,7 @@ static int request(const struct sm_cli_command *self, const struct request *in)
 {
 	struct sm_passphrase passphrase = {in->passphrase_file, "the node's key"};
 	char path[PATH_MAX], error[SM_KEY_ERROR_MAX];
-	struct sm_key *key;
+	struct sm_key *key = NULL;
 	int code;
 
 	if (in->key) {

@@ -12,13 +12,14 @@
 #include "wire/const.h"
 
 #define SM_AEAD_KEY_LEN 32u
-#define SM_AEAD_IV_LEN 12u
+#define SM_AEAD_IV_LEN  12u
 
 struct sm_aead;
 
 /** sm_aead_new() - Return: 0, -ENOMEM, -EIO; *@ret_aead is for both sealing and opening in one direction */
 SM_MUST_CHECK int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_KEY_LEN],
-			      const uint8_t iv[SM_AEAD_IV_LEN], bool sealing, struct sm_aead **ret_aead);
+			      const uint8_t iv[SM_AEAD_IV_LEN], bool sealing,
+			      struct sm_aead **ret_aead);
 void sm_aead_free(struct sm_aead *aead);
 
 /**
@@ -28,15 +29,15 @@ void sm_aead_free(struct sm_aead *aead);
  * @data, @len: plaintext; SM_TAG_LEN bytes behind it are overwritten by the tag
  * Return: 0, -EIO
  */
-SM_MUST_CHECK int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
-			       uint8_t *data, size_t len);
+SM_MUST_CHECK int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad,
+			       size_t ad_len, uint8_t *data, size_t len);
 
 /**
  * sm_aead_open() - Decrypt in place
  * @data, @len: ciphertext without its tag, which stands behind it
  * Return: 0, -EBADMSG (then @data is undefined and must not be used)
  */
-SM_MUST_CHECK int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
-			       uint8_t *data, size_t len);
+SM_MUST_CHECK int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad,
+			       size_t ad_len, uint8_t *data, size_t len);
 
 #endif

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define CERT_FILE_MAX (256u * 1024)
+#define CERT_FILE_MAX ((size_t)256 * 1024)
 #define URI_SCHEME    "shadowmesh://"
 
 int sm_cert_wrap(X509 *x509, struct sm_cert **ret_cert)
@@ -171,7 +171,7 @@ static int parse_uri(const ASN1_IA5STRING *uri, uint8_t ret_network[SM_NETWORK_I
 	const char *text = (const char *)ASN1_STRING_get0_data(uri);
 	size_t len = (size_t)ASN1_STRING_length(uri);
 	const size_t scheme = strlen(URI_SCHEME), hex = (size_t)2 * SM_NETWORK_ID_LEN;
-	char copy[sizeof(URI_SCHEME) + 2 * SM_NETWORK_ID_LEN + 1 + SM_NAME_MAX + 1];
+	char copy[sizeof(URI_SCHEME) + (size_t)2 * SM_NETWORK_ID_LEN + 1 + SM_NAME_MAX + 1];
 	char *name;
 
 	if (len < scheme || strncasecmp(text, URI_SCHEME, scheme) != 0)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define CRL_FILE_MAX (16u * 1024 * 1024)
+#define CRL_FILE_MAX ((size_t)16 * 1024 * 1024)
 
 void sm_crl_free(struct sm_crl *crl)
 {
@@ -339,6 +339,7 @@ static int add_authority(X509_CRL *x509, const struct sm_cert *ca)
 	return ok ? 0 : -EIO;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what is signed, each once, and two results */
 int sm_crl_issue(const struct sm_cert *ca, const struct sm_key *ca_key, uint64_t number,
 		 const struct sm_crl_entry *entries, size_t count, int64_t now_s, int64_t next_s,
 		 struct sm_crl **ret_crl, char *error)
@@ -404,5 +405,6 @@ bool sm_crl_revokes(const struct sm_crl *crl, const uint8_t *serial, size_t seri
 		return true;
 	memcpy(wanted.fingerprint, fingerprint, SM_FINGERPRINT_LEN);
 	return has_fingerprint(fingerprint) &&
-	       bsearch(&key, crl->by_key, crl->count, sizeof(key), by_fingerprint);
+	       bsearch(&key, crl->by_key, crl->count, sizeof(const struct sm_crl_entry *),
+		       by_fingerprint);
 }

@@ -35,19 +35,20 @@ struct sm_bytes {
 };
 
 /** sm_sha256() - Hash @n pieces one after another; Return: 0, -EIO */
-SM_MUST_CHECK int sm_sha256(const struct sm_bytes *pieces, size_t n, uint8_t ret_digest[SM_SHA256_LEN]);
+SM_MUST_CHECK int sm_sha256(const struct sm_bytes *pieces, size_t n,
+			    uint8_t ret_digest[SM_SHA256_LEN]);
 
 /** sm_hmac_sha256() - Return: 0, -EIO */
-SM_MUST_CHECK int sm_hmac_sha256(const void *key, size_t key_len, const struct sm_bytes *pieces, size_t n,
-				 uint8_t ret_mac[SM_SHA256_LEN]);
+SM_MUST_CHECK int sm_hmac_sha256(const void *key, size_t key_len, const struct sm_bytes *pieces,
+				 size_t n, uint8_t ret_mac[SM_SHA256_LEN]);
 
 /** sm_hkdf_extract() - HKDF-SHA384, RFC 5869; Return: 0, -EIO */
-SM_MUST_CHECK int sm_hkdf_extract(const void *salt, size_t salt_len, const void *ikm, size_t ikm_len,
-				  uint8_t ret_prk[SM_SHA384_LEN]);
+SM_MUST_CHECK int sm_hkdf_extract(const void *salt, size_t salt_len, const void *ikm,
+				  size_t ikm_len, uint8_t ret_prk[SM_SHA384_LEN]);
 
 /** sm_hkdf_expand() - @info is made of @n pieces; @len at most 255 * 48; Return: 0, -EIO, -EINVAL */
-SM_MUST_CHECK int sm_hkdf_expand(const uint8_t prk[SM_SHA384_LEN], const struct sm_bytes *info, size_t n,
-				 void *ret_okm, size_t len);
+SM_MUST_CHECK int sm_hkdf_expand(const uint8_t prk[SM_SHA384_LEN], const struct sm_bytes *info,
+				 size_t n, void *ret_okm, size_t len);
 
 /** sm_crypto_error() - Return: the library's newest error as text (thread-local buffer), and clear its queue */
 const char *sm_crypto_error(void);

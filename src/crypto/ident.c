@@ -105,7 +105,8 @@ int sm_ident_parse_role(const char *text, uint32_t *ret_role)
 const char *sm_ident_format_fingerprint(const uint8_t fp[SM_FINGERPRINT_LEN],
 					char buf[SM_FINGERPRINT_STRLEN])
 {
-	static_assert(sizeof(FINGERPRINT_PREFIX) + 2 * SM_FINGERPRINT_LEN <= SM_FINGERPRINT_STRLEN,
+	static_assert(sizeof(FINGERPRINT_PREFIX) + (size_t)2 * SM_FINGERPRINT_LEN <=
+			      SM_FINGERPRINT_STRLEN,
 		      "it fits");
 	memcpy(buf, FINGERPRINT_PREFIX, strlen(FINGERPRINT_PREFIX));
 	sm_text_hex(fp, SM_FINGERPRINT_LEN, buf + strlen(FINGERPRINT_PREFIX));

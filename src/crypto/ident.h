@@ -11,14 +11,14 @@
 #include "wire/ether.h"
 
 #define SM_IDENT_ADDRESS_MAX 16u
-#define SM_IDENT_PREFIX_MAX 32u
-#define SM_IDENT_GROUP_MAX 16u
-#define SM_GROUP_NAME_MAX 31u
+#define SM_IDENT_PREFIX_MAX  32u
+#define SM_IDENT_GROUP_MAX   16u
+#define SM_GROUP_NAME_MAX    31u
 
 /* Roles of the certificate profile, bits */
-#define SM_ROLE_ISSUER 1u
+#define SM_ROLE_ISSUER     1u
 #define SM_ROLE_RENDEZVOUS 2u
-#define SM_ROLE_RELAY 4u
+#define SM_ROLE_RELAY      4u
 
 /**
  * struct sm_identity - What a certificate says, after it was verified (or what our own says)
@@ -69,8 +69,8 @@ SM_MUST_CHECK int sm_ident_mac(const uint8_t node_id[SM_NODE_ID_LEN], struct sm_
  * sm_ident_ula() - The node's IPv6 ULA with /64: fd || SHA-256("shadowmesh/1 ula" || network id)[0..6]
  *                  || SHA-256("shadowmesh/1 iid" || node id)[0..7]
  */
-SM_MUST_CHECK int sm_ident_ula(const uint8_t network_id[SM_NETWORK_ID_LEN], const uint8_t node_id[SM_NODE_ID_LEN],
-			       struct sm_prefix *ret_ula);
+SM_MUST_CHECK int sm_ident_ula(const uint8_t network_id[SM_NETWORK_ID_LEN],
+			       const uint8_t node_id[SM_NODE_ID_LEN], struct sm_prefix *ret_ula);
 
 /** sm_ident_role_name() - Return: "issuer", "rendezvous", "relay" for one SM_ROLE_ bit, else NULL */
 const char *sm_ident_role_name(uint32_t role);
@@ -79,7 +79,8 @@ SM_MUST_CHECK int sm_ident_parse_role(const char *text, uint32_t *ret_role);
 
 #define SM_FINGERPRINT_STRLEN 72
 /** sm_ident_format_fingerprint() - "sha256:" and 64 hex digits; Return: @buf */
-const char *sm_ident_format_fingerprint(const uint8_t fp[SM_FINGERPRINT_LEN], char buf[SM_FINGERPRINT_STRLEN]);
+const char *sm_ident_format_fingerprint(const uint8_t fp[SM_FINGERPRINT_LEN],
+					char buf[SM_FINGERPRINT_STRLEN]);
 /** sm_ident_parse_fingerprint() - With or without "sha256:", colons allowed; Return: 0, -EINVAL */
 SM_MUST_CHECK int sm_ident_parse_fingerprint(const char *text, uint8_t ret_fp[SM_FINGERPRINT_LEN]);
 

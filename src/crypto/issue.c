@@ -63,7 +63,7 @@ static int add_extension(X509 *x509, int nid, const char *value)
 
 static GENERAL_NAME *uri_name(const uint8_t network_id[SM_NETWORK_ID_LEN], const char *name)
 {
-	char text[sizeof("shadowmesh://") + 2 * SM_NETWORK_ID_LEN + 1 + SM_NAME_MAX + 1];
+	char text[sizeof("shadowmesh://") + (size_t)2 * SM_NETWORK_ID_LEN + 1 + SM_NAME_MAX + 1];
 	char hex[2 * SM_NETWORK_ID_LEN + 1];
 	ASN1_IA5STRING *uri = ASN1_IA5STRING_new();
 	GENERAL_NAME *general = GENERAL_NAME_new();

@@ -23,7 +23,8 @@ SM_MUST_CHECK int sm_kem_encapsulate(const uint8_t public_key[SM_KEM_PUBLIC_LEN]
 				     uint8_t ret_secret[SM_KEM_SECRET_LEN]);
 
 /** sm_kem_decapsulate() - Return: 0, -EBADMSG */
-SM_MUST_CHECK int sm_kem_decapsulate(const struct sm_kem *kem, const uint8_t ciphertext[SM_KEM_CIPHERTEXT_LEN],
+SM_MUST_CHECK int sm_kem_decapsulate(const struct sm_kem *kem,
+				     const uint8_t ciphertext[SM_KEM_CIPHERTEXT_LEN],
 				     uint8_t ret_secret[SM_KEM_SECRET_LEN]);
 
 #endif

@@ -23,7 +23,8 @@ void sm_key_free(struct sm_key *key);
  * @error: SM_KEY_ERROR_MAX bytes for a sentence that names cause and cure; may be NULL
  * Return: 0, -EEXIST, -EIO, -ENOSPC, ...
  */
-SM_MUST_CHECK int sm_key_save(const struct sm_key *key, const char *path, const char *passphrase, char *error);
+SM_MUST_CHECK int sm_key_save(const struct sm_key *key, const char *path, const char *passphrase,
+			      char *error);
 
 /**
  * sm_key_load() - Read a private key
@@ -31,7 +32,8 @@ SM_MUST_CHECK int sm_key_save(const struct sm_key *key, const char *path, const 
  * Return: 0; -ENOENT; -EPERM when group or others may read the file; -EACCES wrong passphrase or none;
  *         -EBADMSG not a key; -ENOTSUP a key of another algorithm
  */
-SM_MUST_CHECK int sm_key_load(const char *path, int (*passphrase)(void *arg, char *buf, size_t size), void *arg,
+SM_MUST_CHECK int sm_key_load(const char *path,
+			      int (*passphrase)(void *arg, char *buf, size_t size), void *arg,
 			      struct sm_key **ret_key, char *error);
 
 /** sm_key_fingerprint() - SHA-256 of the SubjectPublicKeyInfo; Return: 0, -EIO */

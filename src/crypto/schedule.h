@@ -20,7 +20,7 @@
 #include "crypto/crypto.h"
 #include "crypto/kem.h"
 
-#define SM_EXPORTER_LABEL "EXPORTER-shadowmesh/1 session"
+#define SM_EXPORTER_LABEL       "EXPORTER-shadowmesh/1 session"
 #define SM_EXPORTER_CONTEXT_LEN (SM_NETWORK_ID_LEN + 2 * SM_SHA384_LEN)
 
 enum sm_direction {
@@ -32,15 +32,19 @@ struct sm_epoch_secret {
 	uint8_t b[SM_SHA384_LEN];
 };
 
-SM_MUST_CHECK int sm_schedule_first(const uint8_t root[SM_ROOT_SECRET_LEN], struct sm_epoch_secret *ret_secret);
+SM_MUST_CHECK int sm_schedule_first(const uint8_t root[SM_ROOT_SECRET_LEN],
+				    struct sm_epoch_secret *ret_secret);
 
 /** sm_schedule_next() - @request, @reply: encoded control messages; @ret_secret may be @previous; Return: 0, -EIO */
-SM_MUST_CHECK int sm_schedule_next(const struct sm_epoch_secret *previous, const uint8_t kem_secret[SM_KEM_SECRET_LEN],
-				   struct sm_bytes request, struct sm_bytes reply, struct sm_epoch_secret *ret_secret);
+SM_MUST_CHECK int sm_schedule_next(const struct sm_epoch_secret *previous,
+				   const uint8_t kem_secret[SM_KEM_SECRET_LEN],
+				   struct sm_bytes request, struct sm_bytes reply,
+				   struct sm_epoch_secret *ret_secret);
 
 /** sm_schedule_lane() - Derive one lane's AEAD; Return: 0, -EIO, -ENOMEM */
-SM_MUST_CHECK int sm_schedule_lane(const struct sm_epoch_secret *secret, enum sm_direction direction,
-				   enum sm_cipher cipher, uint32_t epoch, uint8_t lane, bool sealing,
+SM_MUST_CHECK int sm_schedule_lane(const struct sm_epoch_secret *secret,
+				   enum sm_direction direction, enum sm_cipher cipher,
+				   uint32_t epoch, uint8_t lane, bool sealing,
 				   struct sm_aead **ret_aead);
 
 #endif

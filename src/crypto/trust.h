@@ -14,7 +14,8 @@
 struct sm_trust;
 
 /** sm_trust_new() - An empty store for one network; Return: 0, -ENOMEM */
-SM_MUST_CHECK int sm_trust_new(const uint8_t network_id[SM_NETWORK_ID_LEN], struct sm_trust **ret_trust);
+SM_MUST_CHECK int sm_trust_new(const uint8_t network_id[SM_NETWORK_ID_LEN],
+			       struct sm_trust **ret_trust);
 struct sm_trust *sm_trust_ref(struct sm_trust *trust); /* atomic */
 void sm_trust_unref(struct sm_trust *trust);
 
@@ -23,7 +24,8 @@ SM_MUST_CHECK int sm_trust_add_ca(struct sm_trust *trust, const struct sm_cert *
 /** sm_trust_add_crl() - Return: 0; -EKEYREJECTED not signed by a CA of the store; -ESTALE a newer one is in */
 SM_MUST_CHECK int sm_trust_add_crl(struct sm_trust *trust, const struct sm_crl *crl, char *error);
 /** sm_trust_add_pin() - Pinned mode: this key may be this name; Return: 0, -EEXIST, -ENOMEM */
-SM_MUST_CHECK int sm_trust_add_pin(struct sm_trust *trust, const char *name, const uint8_t fp[SM_FINGERPRINT_LEN]);
+SM_MUST_CHECK int sm_trust_add_pin(struct sm_trust *trust, const char *name,
+				   const uint8_t fp[SM_FINGERPRINT_LEN]);
 
 /** sm_trust_crl_stale() - Return: true if a revocation list's next update is over (warn, never refuse) */
 bool sm_trust_crl_stale(const struct sm_trust *trust, int64_t now_s);
@@ -40,14 +42,16 @@ bool sm_trust_crl_stale(const struct sm_trust *trust, int64_t now_s);
  * @error: SM_CERT_ERROR_MAX bytes: a sentence for the log
  * Return: 0, -EKEYREJECTED, -EKEYEXPIRED, -EKEYREVOKED
  */
-SM_MUST_CHECK int sm_trust_check(const struct sm_trust *trust, const struct sm_cert *cert, int64_t now_s,
-				 struct sm_identity *ret_id, enum sm_close_reason *ret_reason, char *error);
+SM_MUST_CHECK int sm_trust_check(const struct sm_trust *trust, const struct sm_cert *cert,
+				 int64_t now_s, struct sm_identity *ret_id,
+				 enum sm_close_reason *ret_reason, char *error);
 
 /**
  * sm_trust_check_identity() - Does what was verified earlier still hold? (time, revocation, pins)
  * Return: as sm_trust_check()
  */
-SM_MUST_CHECK int sm_trust_check_identity(const struct sm_trust *trust, const struct sm_identity *id, int64_t now_s,
+SM_MUST_CHECK int sm_trust_check_identity(const struct sm_trust *trust,
+					  const struct sm_identity *id, int64_t now_s,
 					  enum sm_close_reason *ret_reason, char *error);
 
 #endif
