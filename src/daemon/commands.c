@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PING_COUNT_MAX 1000000
+#define PING_COUNT_MAX       1000000
 #define PING_INTERVAL_MIN_US (10 * SM_MSEC_US)
-#define PINGS_MAX 32u
+#define PINGS_MAX            32u
 
 /* A running `ping`: one probe at a time */
 struct ping {
@@ -21,7 +21,7 @@ struct ping {
 	uv_timer_t timer;
 	char node[SM_NAME_MAX + 1];
 	uint64_t count, interval_us, timeout_us; /* count 0: until the client leaves */
-	uint64_t seq, tag, sent_us;		 /* tag 0: nothing outstanding */
+	uint64_t seq, tag, sent_us;              /* tag 0: nothing outstanding */
 	uint64_t received, min_us, max_us, sum_us;
 };
 
@@ -62,8 +62,9 @@ static void ping_report(struct ping *p, json_t *line)
 		json_object_set_new(line, "sent", json_integer((json_int_t)p->seq));
 		json_object_set_new(line, "received", json_integer((json_int_t)p->received));
 		json_object_set_new(line, "min_us", json_integer((json_int_t)p->min_us));
-		json_object_set_new(line, "avg_us",
-				    json_integer((json_int_t)(p->received ? p->sum_us / p->received : 0)));
+		json_object_set_new(
+			line, "avg_us",
+			json_integer((json_int_t)(p->received ? p->sum_us / p->received : 0)));
 		json_object_set_new(line, "max_us", json_integer((json_int_t)p->max_us));
 	}
 	sm_ctl_reply(p->request, line, last);
@@ -78,12 +79,16 @@ static void on_ping_timer(uv_timer_t *timer)
 	struct ping *p = timer->data;
 
 	if (p->tag) { /* no answer came */
-		p->tag = 0;
-		json_t *line = json_pack("{s:I, s:b}", "seq", (json_int_t)p->seq, "timeout", 1);
 		const bool last = p->count && p->seq >= p->count;
+		const uint64_t wait_us = p->interval_us > p->timeout_us
+						 ? p->interval_us - p->timeout_us
+						 : 0;
 
-		ping_report(p, line);
-		if (last)
+		p->tag = 0;
+		if (wait_us && !last)
+			uv_timer_start(&p->timer, on_ping_timer, wait_us / SM_MSEC_US, 0);
+		ping_report(p, json_pack("{s:I, s:b}", "seq", (json_int_t)p->seq, "timeout", 1));
+		if (last || wait_us)
 			return;
 	}
 	ping_send(p);
@@ -102,11 +107,13 @@ static void ping_send(struct ping *p)
 	uv_timer_start(&p->timer, on_ping_timer, p->timeout_us / SM_MSEC_US, 0);
 }
 
-void sm_commands_on_ping_answer(struct sm_daemon *d, uint64_t tag, const struct sm_path_answer *answer)
+void sm_commands_on_ping_answer(struct sm_daemon *d, uint64_t tag,
+				const struct sm_path_answer *answer)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &d->pings) {
+	sm_list_for_each_safe(pos, after, &d->pings)
+	{
 		struct ping *p = SM_LIST_ENTRY(pos, struct ping, entry);
 		uint64_t spent_us, wait_us;
 		bool last;
@@ -122,14 +129,17 @@ void sm_commands_on_ping_answer(struct sm_daemon *d, uint64_t tag, const struct 
 		spent_us = sm_clock_now_us() - p->sent_us;
 		wait_us = spent_us < p->interval_us ? p->interval_us - spent_us : 0;
 		if (!last)
-			uv_timer_start(&p->timer, on_ping_timer, (wait_us + SM_MSEC_US - 1) / SM_MSEC_US, 0);
+			uv_timer_start(&p->timer, on_ping_timer,
+				       (wait_us + SM_MSEC_US - 1) / SM_MSEC_US, 0);
 		ping_report(p, json_pack("{s:I, s:I, s:o}", "seq", (json_int_t)p->seq, "rtt_us",
-					 (json_int_t)answer->rtt_us, "path", path_json(&answer->from)));
+					 (json_int_t)answer->rtt_us, "path",
+					 path_json(&answer->from)));
 		return;
 	}
 }
 
-static uint64_t number(const json_t *args, const char *key, uint64_t fallback, uint64_t min, uint64_t max)
+static uint64_t number(const json_t *args, const char *key, uint64_t fallback, uint64_t min,
+		       uint64_t max)
 {
 	const json_t *v = json_object_get(args, key);
 	const json_int_t n = json_is_integer(v) ? json_integer_value(v) : -1;
@@ -152,19 +162,20 @@ static void cmd_ping(struct sm_daemon *d, struct sm_ctl_request *request, const 
 	}
 	if (!peer) {
 		sm_ctl_fail(request, "not-found",
-			    strcmp(name, d->credentials.self.name) ? "no node named %.63s is known here" :
-								     "%.63s is this node itself",
+			    strcmp(name, d->credentials.self.name)
+				    ? "no node named %.63s is known here"
+				    : "%.63s is this node itself",
 			    name);
 		return;
 	}
 	sm_peer_info(d->node, peer, &info);
 	if (!info.session) {
 		sm_ctl_fail(request, "not-connected", "%s is not connected (%s)%s%s", info.name,
-			    sm_peer_state_name(info.state), info.last_error[0] ? ": " : "", info.last_error);
+			    sm_peer_state_name(info.state), info.last_error[0] ? ": " : "",
+			    info.last_error);
 		return;
 	}
-	sm_list_for_each_safe(pos, after, &d->pings)
-		running++;
+	sm_list_for_each_safe(pos, after, &d->pings) running++;
 	p = running < PINGS_MAX ? calloc(1, sizeof(*p)) : NULL;
 	if (!p) {
 		sm_ctl_fail(request, "busy", "too many pings are running");
@@ -173,8 +184,10 @@ static void cmd_ping(struct sm_daemon *d, struct sm_ctl_request *request, const 
 	p->d = d;
 	p->request = request;
 	p->count = number(args, "count", 4, 0, PING_COUNT_MAX);
-	p->interval_us = number(args, "interval_us", SM_SEC_US, PING_INTERVAL_MIN_US, 3600 * SM_SEC_US);
-	p->timeout_us = number(args, "timeout_us", 2 * SM_SEC_US, PING_INTERVAL_MIN_US, 60 * SM_SEC_US);
+	p->interval_us = number(args, "interval_us", SM_SEC_US, PING_INTERVAL_MIN_US,
+				3600 * SM_SEC_US);
+	p->timeout_us = number(args, "timeout_us", 2 * SM_SEC_US, PING_INTERVAL_MIN_US,
+			       3600 * SM_SEC_US);
 	snprintf(p->node, sizeof(p->node), "%s", info.name);
 	uv_timer_init(&d->loop, &p->timer);
 	p->timer.data = p;
@@ -187,7 +200,8 @@ void sm_commands_cancel_all(struct sm_daemon *d)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &d->pings) {
+	sm_list_for_each_safe(pos, after, &d->pings)
+	{
 		struct ping *p = SM_LIST_ENTRY(pos, struct ping, entry);
 
 		sm_ctl_fail(p->request, "failed", "the daemon ends");
@@ -219,7 +233,8 @@ static void cmd_down(struct sm_daemon *d, struct sm_ctl_request *request, const 
 
 static void cmd_status(struct sm_daemon *d, struct sm_ctl_request *request, const json_t *args)
 {
-	sm_ctl_reply(request, sm_status_daemon(d, json_is_true(json_object_get(args, "profile"))), true);
+	sm_ctl_reply(request, sm_status_daemon(d, json_is_true(json_object_get(args, "profile"))),
+		     true);
 }
 
 static void cmd_peers(struct sm_daemon *d, struct sm_ctl_request *request, const json_t *args)
@@ -234,7 +249,8 @@ static void cmd_rekey(struct sm_daemon *d, struct sm_ctl_request *request, const
 	const struct sm_peer *peer = name ? sm_node_find_peer(d->node, name) : NULL;
 
 	if (!peer || sm_node_rekey(d->node, peer, sm_clock_now_us()))
-		sm_ctl_fail(request, "not-connected", "no session with %.63s", name ? name : "(nobody)");
+		sm_ctl_fail(request, "not-connected", "no session with %.63s",
+			    name ? name : "(nobody)");
 	else
 		sm_ctl_reply(request, json_object(), true);
 }
@@ -243,11 +259,12 @@ static const struct {
 	const char *name;
 	void (*run)(struct sm_daemon *d, struct sm_ctl_request *request, const json_t *args);
 } table[] = {
-	{ "status", cmd_status }, { "peers", cmd_peers }, { "ping", cmd_ping },
-	{ "reload", cmd_reload }, { "down", cmd_down },	  { "rekey", cmd_rekey },
+	{"status", cmd_status}, {"peers", cmd_peers}, {"ping", cmd_ping},
+	{"reload", cmd_reload}, {"down", cmd_down},   {"rekey", cmd_rekey},
 };
 
-void sm_commands_handle(void *arg, struct sm_ctl_request *request, const char *command, const json_t *args)
+void sm_commands_handle(void *arg, struct sm_ctl_request *request, const char *command,
+			const json_t *args)
 {
 	for (size_t i = 0; i < SM_ARRAY_SIZE(table); i++) {
 		if (!strcmp(table[i].name, command)) {

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 
 #define HOUSEKEEPING_MS 5000
-#define SETTLE_MS 50 /* network changes come in bursts */
-#define REPEAT_LOG_US (60 * SM_SEC_US)
+#define SETTLE_MS       50 /* network changes come in bursts */
+#define REPEAT_LOG_US   (60 * SM_SEC_US)
 
 /* One control connection: the handle that the node knows it by */
 struct handle {
@@ -62,7 +62,8 @@ static void op_conn_close(void *host, void *conn)
 	free(conn);
 }
 
-static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from, const void *data, size_t len)
+static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
+		       const void *data, size_t len)
 {
 	return sm_plane_send(((struct sm_daemon *)host)->plane, to, from, data, len);
 }
@@ -102,27 +103,31 @@ static bool is_news(struct sm_daemon *d, uint16_t port, const char *text)
 	struct sm_daemon_port *p = &d->ports[port];
 	const uint64_t now_us = sm_clock_now_us();
 
-	if (!strncmp(p->logged, text, sizeof(p->logged) - 1) && now_us < p->logged_us + REPEAT_LOG_US)
+	if (!strncmp(p->logged, text, sizeof(p->logged) - 1) &&
+	    now_us < p->logged_us + REPEAT_LOG_US)
 		return false;
 	snprintf(p->logged, sizeof(p->logged), "%s", text);
 	p->logged_us = now_us;
 	return true;
 }
 
-static void log_session(struct sm_daemon *d, const struct sm_peer_info *info, const struct sm_addr *remote)
+static void log_session(struct sm_daemon *d, const struct sm_peer_info *info,
+			const struct sm_addr *remote)
 {
 	const struct sm_handshake *h = &d->ports[info->port].handshake;
 	char addr[SM_ADDR_STRLEN];
 
-	sm_notice("peer %s is connected: data at %s, %s, handshake %s with %s in %llu us (%llu bytes in, %llu out)",
-		  info->name, sm_addr_format(remote, addr),
-		  info->session && info->session->config.cipher == SM_CIPHER_CHACHA20POLY1305 ? "ChaCha20-Poly1305" :
-												 "AES-256-GCM",
-		  h->group, h->signature, (unsigned long long)h->us, (unsigned long long)h->bytes_in,
-		  (unsigned long long)h->bytes_out);
+	sm_notice(
+		"peer %s is connected: data at %s, %s, handshake %s with %s in %llu us (%llu bytes in, %llu out)",
+		info->name, sm_addr_format(remote, addr),
+		info->session && info->session->config.cipher == SM_CIPHER_CHACHA20POLY1305
+			? "ChaCha20-Poly1305"
+			: "AES-256-GCM",
+		h->group, h->signature, (unsigned long long)h->us, (unsigned long long)h->bytes_in,
+		(unsigned long long)h->bytes_out);
 	if (info->session && info->session->config.mtu != d->config->interface.mtu)
-		sm_warn("peer %s has MTU %u, this node %u: larger frames than the smaller one may be lost", info->name,
-			info->session->config.mtu, d->config->interface.mtu);
+		sm_warn("peer %s has MTU %u, this node %u: larger frames than the smaller one may be lost",
+			info->name, info->session->config.mtu, d->config->interface.mtu);
 	d->ports[info->port].logged[0] = '\0';
 }
 
@@ -133,10 +138,12 @@ static void log_state(const struct sm_node_event *e, const struct sm_peer_info *
 	else if (e->from == SM_PEER_SILENT && e->to == SM_PEER_UP)
 		sm_notice("peer %s answers again", info->name);
 	else
-		sm_debug("peer %s: %s -> %s", info->name, sm_peer_state_name(e->from), sm_peer_state_name(e->to));
+		sm_debug("peer %s: %s -> %s", info->name, sm_peer_state_name(e->from),
+			 sm_peer_state_name(e->to));
 }
 
-static void log_closed(struct sm_daemon *d, const struct sm_node_event *e, const struct sm_peer_info *info)
+static void log_closed(struct sm_daemon *d, const struct sm_node_event *e,
+		       const struct sm_peer_info *info)
 {
 	char text[320];
 
@@ -147,10 +154,12 @@ static void log_closed(struct sm_daemon *d, const struct sm_node_event *e, const
 	if (e->reason == SM_CLOSE_NONE)
 		snprintf(text, sizeof(text), "control connection lost: %s", e->text);
 	else
-		snprintf(text, sizeof(text), "closed %s: %s%s%s", e->by_peer ? "by the peer" : "by us",
-			 sm_close_reason_name(e->reason), e->text && e->text[0] ? ": " : "", e->text ? e->text : "");
+		snprintf(text, sizeof(text), "closed %s: %s%s%s",
+			 e->by_peer ? "by the peer" : "by us", sm_close_reason_name(e->reason),
+			 e->text && e->text[0] ? ": " : "", e->text ? e->text : "");
 	if (is_news(d, info->port, text))
-		sm_log(e->reason == SM_CLOSE_NONE || e->reason == SM_CLOSE_SHUTDOWN ? SM_LOG_NOTICE : SM_LOG_WARN,
+		sm_log(e->reason == SM_CLOSE_NONE || e->reason == SM_CLOSE_SHUTDOWN ? SM_LOG_NOTICE
+										    : SM_LOG_WARN,
 		       "peer %s: %s", info->name, text);
 }
 
@@ -158,7 +167,7 @@ static void op_event(void *host, const struct sm_node_event *e)
 {
 	static struct sm_log_limit limit;
 	struct sm_daemon *d = host;
-	struct sm_peer_info info = { 0 };
+	struct sm_peer_info info = {0};
 	char addr[SM_ADDR_STRLEN];
 
 	if (e->peer)
@@ -166,7 +175,8 @@ static void op_event(void *host, const struct sm_node_event *e)
 	switch (e->type) {
 	case SM_NODE_PEER_STATE:
 		if (info.has_identity)
-			sm_device_route_peer(d, &info, e->to == SM_PEER_UP || e->to == SM_PEER_SILENT);
+			sm_device_route_peer(d, &info,
+					     e->to == SM_PEER_UP || e->to == SM_PEER_SILENT);
 		log_state(e, &info);
 		break;
 	case SM_NODE_SESSION_UP:
@@ -232,8 +242,9 @@ static void on_open(void *arg, struct sm_conn *conn, const struct sm_conn_info *
 		sm_conn_set_owner(conn, h);
 	}
 	/* NULL: refused, and closed through op_conn_close(), which has freed the handle */
-	struct sm_link *link = sm_node_on_link_open(d->node, h, h->dialled, info->peer, sm_conn_remote(conn),
-						    info->root_secret, sm_clock_now_us());
+	struct sm_link *link = sm_node_on_link_open(d->node, h, h->dialled, info->peer,
+						    sm_conn_remote(conn), info->root_secret,
+						    sm_clock_now_us());
 	if (!link)
 		return;
 	h->link = link;
@@ -248,7 +259,8 @@ static void on_data(void *arg, struct sm_conn *conn, const uint8_t *data, size_t
 	sm_node_on_link_data(d->node, h->link, data, len, sm_clock_now_us());
 }
 
-static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_reason reason, const char *text)
+static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_reason reason,
+		      const char *text)
 {
 	struct sm_daemon *d = arg;
 	struct handle *h = sm_conn_owner(conn);
@@ -262,7 +274,8 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 		sm_node_on_link_lost(d->node, h->link, text, sm_clock_now_us());
 	} else {
 		peer = sm_node_peer_by_port(d->node, h->dialled);
-		snprintf(line, sizeof(line), "%s: %s", sm_addr_format(sm_conn_remote(conn), addr), text);
+		snprintf(line, sizeof(line), "%s: %s", sm_addr_format(sm_conn_remote(conn), addr),
+			 text);
 		if (peer && is_news(d, h->dialled, line))
 			sm_log(reason == SM_CLOSE_NONE ? SM_LOG_INFO : SM_LOG_WARN, "peer %s at %s",
 			       sm_peer_name(peer), line);
@@ -298,7 +311,8 @@ static void on_plane_event(void *arg, const struct sm_plane_event *e)
 
 	switch (e->type) {
 	case SM_EVENT_CONTROL:
-		sm_node_on_control_packet(d->node, e->session, e->kind, e->body, e->len, &e->from, &e->to, now_us);
+		sm_node_on_control_packet(d->node, e->session, e->kind, e->body, e->len, &e->from,
+					  &e->to, now_us);
 		if (e->newest)
 			sm_node_on_address(d->node, e->session, &e->from, &e->to, now_us);
 		break;
@@ -318,8 +332,9 @@ static void on_plane_event(void *arg, const struct sm_plane_event *e)
 		sm_node_on_path_mtu(d->node, e->session, now_us);
 		break;
 	case SM_EVENT_TAP_GONE:
-		sm_error("interface %s is gone: someone removed it; ending, so that a restart makes it anew",
-			 d->tun.name);
+		sm_error(
+			"interface %s is gone: someone removed it; ending, so that a restart makes it anew",
+			d->tun.name);
 		sm_control_stop(d, true);
 		break;
 	}
@@ -446,8 +461,9 @@ int sm_control_set_peers(struct sm_daemon *d)
 	if (!peers)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < d->config->peer_count; i++)
-		peers[i] = (struct sm_peer_config){ .name = d->config->peers[i].name,
-						    .has_endpoints = d->config->peers[i].endpoints.count > 0 };
+		peers[i] = (struct sm_peer_config){
+			.name = d->config->peers[i].name,
+			.has_endpoints = d->config->peers[i].endpoints.count > 0};
 	err = sm_node_set_peers(d->node, peers, d->config->peer_count, sm_clock_now_us());
 	free(peers);
 	return err;
@@ -508,7 +524,8 @@ static int make_plane(struct sm_daemon *d)
 		.tap_fd = d->tun.fd,
 		.udp_fd = d->udp_fd,
 		.udp_mapped = d->udp_mapped,
-		.frame_max = d->config->interface.mtu + (d->config->network.mode == SM_MODE_TAP ? 14 + 8 : 0),
+		.frame_max = d->config->interface.mtu +
+			     (d->config->network.mode == SM_MODE_TAP ? 14 + 8 : 0),
 		.wake = wake,
 		.arg = d,
 	};
@@ -534,10 +551,11 @@ static int listen_one(struct sm_daemon *d, struct sm_addr addr, bool needed, cha
 		return 0; /* a machine without IPv6 */
 	if (err == -EADDRINUSE && !sm_lock_port_holder(false, addr.port, holder))
 		snprintf(error, SM_DAEMON_ERROR_MAX,
-			 "TCP port %u is taken by %s: stop it, or choose another ControlPort", addr.port, holder);
+			 "TCP port %u is taken by %s: stop it, or choose another ControlPort",
+			 addr.port, holder);
 	else
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot listen on %s: %s", sm_addr_format(&addr, text),
-			 strerror(-err));
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot listen on %s: %s",
+			 sm_addr_format(&addr, text), strerror(-err));
 	return err;
 }
 
@@ -551,9 +569,9 @@ static int open_listeners(struct sm_daemon *d, char *error)
 	for (uint32_t i = 0; !err && i < l->count; i++)
 		err = listen_one(d, l->addr[i], true, error);
 	if (!l->count) {
-		err = listen_one(d, (struct sm_addr){ .family = 4 }, true, error);
+		err = listen_one(d, (struct sm_addr){.family = 4}, true, error);
 		if (!err)
-			err = listen_one(d, (struct sm_addr){ .family = 6 }, false, error);
+			err = listen_one(d, (struct sm_addr){.family = 6}, false, error);
 	}
 	return err;
 }
@@ -561,8 +579,7 @@ static int open_listeners(struct sm_daemon *d, char *error)
 static int make_conns(struct sm_daemon *d)
 {
 	const struct sm_conn_events events = {
-		.on_open = on_open, .on_data = on_data, .on_closed = on_closed, .known = known
-	};
+		.on_open = on_open, .on_data = on_data, .on_closed = on_closed, .known = known};
 	const struct sm_conn_limits limits = {
 		.unfinished_max = d->config->transport.max_handshakes,
 		.unfinished_per_source = d->config->transport.max_handshakes_per_source,
@@ -589,7 +606,8 @@ static int make_handles(struct sm_daemon *d)
 	uv_signal_init(&d->loop, &d->on_term);
 	uv_signal_init(&d->loop, &d->on_hup);
 	uv_poll_init(&d->loop, &d->monitor, d->monitor_fd);
-	d->plane_wake.data = d->deferred.data = d->turn.data = d->tick.data = d->housekeeping.data = d;
+	d->plane_wake.data = d->deferred.data = d->turn.data = d->tick.data = d->housekeeping.data =
+		d;
 	d->settle.data = d->on_int.data = d->on_term.data = d->on_hup.data = d->monitor.data = d;
 	return 0;
 }
@@ -629,7 +647,8 @@ int sm_control_open(struct sm_daemon *d, char *error)
 		return err;
 	err = sm_plane_start(d->plane);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot start the workers: %s", strerror(-err));
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot start the workers: %s",
+			 strerror(-err));
 		return err;
 	}
 	start_handles(d);
@@ -657,10 +676,11 @@ static void close_handle(uv_handle_t *handle, void *arg)
 {
 	struct sm_daemon *d = arg;
 	uv_handle_t *const own[] = {
-		(uv_handle_t *)&d->plane_wake, (uv_handle_t *)&d->deferred,	(uv_handle_t *)&d->turn,
-		(uv_handle_t *)&d->tick,       (uv_handle_t *)&d->housekeeping, (uv_handle_t *)&d->settle,
-		(uv_handle_t *)&d->on_int,     (uv_handle_t *)&d->on_term,	(uv_handle_t *)&d->on_hup,
-		(uv_handle_t *)&d->monitor,
+		(uv_handle_t *)&d->plane_wake,   (uv_handle_t *)&d->deferred,
+		(uv_handle_t *)&d->turn,         (uv_handle_t *)&d->tick,
+		(uv_handle_t *)&d->housekeeping, (uv_handle_t *)&d->settle,
+		(uv_handle_t *)&d->on_int,       (uv_handle_t *)&d->on_term,
+		(uv_handle_t *)&d->on_hup,       (uv_handle_t *)&d->monitor,
 	};
 
 	for (size_t i = 0; i < SM_ARRAY_SIZE(own); i++)

@@ -36,9 +36,11 @@ static int load_pinned(const struct sm_config *config, struct sm_credentials *c,
 	if (!err)
 		err = sm_key_fingerprint(c->key, c->self.fingerprint);
 	if (!err)
-		err = sm_ident_node_id(c->self.network_id, config->node.name, c->self.fingerprint, c->self.node_id);
+		err = sm_ident_node_id(c->self.network_id, config->node.name, c->self.fingerprint,
+				       c->self.node_id);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot derive this node's identity: %s", sm_crypto_error());
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot derive this node's identity: %s",
+			 sm_crypto_error());
 		return err;
 	}
 	snprintf(c->self.name, sizeof(c->self.name), "%s", config->node.name);
@@ -48,9 +50,11 @@ static int load_pinned(const struct sm_config *config, struct sm_credentials *c,
 	c->self.not_after = INT64_MAX;
 	err = sm_trust_new(c->self.network_id, &c->trust);
 	for (uint32_t i = 0; !err && i < config->peer_count; i++)
-		err = sm_trust_add_pin(c->trust, config->peers[i].name, config->peers[i].fingerprint);
+		err = sm_trust_add_pin(c->trust, config->peers[i].name,
+				       config->peers[i].fingerprint);
 	if (err)
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot pin the peers' keys: %s", strerror(-err));
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot pin the peers' keys: %s",
+			 strerror(-err));
 	return err;
 }
 
@@ -66,7 +70,8 @@ static int add_authorities(const struct sm_config *config, struct sm_credentials
 		if (!err)
 			err = sm_trust_add_ca(c->trust, ca, why);
 		if (err)
-			snprintf(error, SM_DAEMON_ERROR_MAX, "CA %.200s: %s", config->network.ca.path[i], why);
+			snprintf(error, SM_DAEMON_ERROR_MAX, "CA %.200s: %s",
+				 config->network.ca.path[i], why);
 		sm_cert_free(ca);
 	}
 	for (uint32_t i = 0; !err && i < config->network.crl.count; i++) {
@@ -76,7 +81,8 @@ static int add_authorities(const struct sm_config *config, struct sm_credentials
 		if (!err)
 			err = sm_trust_add_crl(c->trust, crl, why);
 		if (err)
-			snprintf(error, SM_DAEMON_ERROR_MAX, "CRL %.200s: %s", config->network.crl.path[i], why);
+			snprintf(error, SM_DAEMON_ERROR_MAX, "CRL %.200s: %s",
+				 config->network.crl.path[i], why);
 		sm_crl_free(crl);
 	}
 	return err;
@@ -91,7 +97,8 @@ static int load_certified(const struct sm_config *config, struct sm_credentials 
 	if (!err)
 		err = sm_cert_identity(c->cert, &c->self, why);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "certificate %.200s: %s", config->node.certificate, why);
+		snprintf(error, SM_DAEMON_ERROR_MAX, "certificate %.200s: %s",
+			 config->node.certificate, why);
 		return err;
 	}
 	if (!sm_cert_matches_key(c->cert, c->key)) {
@@ -110,7 +117,8 @@ static int load_certified(const struct sm_config *config, struct sm_credentials 
 	/* an expired certificate of our own is no reason to stay down: it may be renewed by a reload */
 	err = sm_trust_check(c->trust, c->cert, sm_clock_wall_s(), &c->self, &reason, why);
 	if (err == -EKEYREJECTED) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "certificate %.200s: %s", config->node.certificate, why);
+		snprintf(error, SM_DAEMON_ERROR_MAX, "certificate %.200s: %s",
+			 config->node.certificate, why);
 		return err;
 	}
 	if (err)
@@ -118,19 +126,23 @@ static int load_certified(const struct sm_config *config, struct sm_credentials 
 	return 0;
 }
 
-int sm_credentials_load(const struct sm_config *config, struct sm_credentials *ret_credentials, char *error)
+int sm_credentials_load(const struct sm_config *config, struct sm_credentials *ret_credentials,
+			char *error)
 {
-	struct sm_credentials c = { 0 };
+	struct sm_credentials c = {0};
 	uint8_t access[SM_ACCESS_KEY_LEN];
 	char why[SM_CONFIG_ERROR_MAX];
 	int err;
 
-	err = sm_key_load(config->node.private_key, passphrase_from_file, (void *)(uintptr_t)config, &c.key, why);
+	err = sm_key_load(config->node.private_key, passphrase_from_file, (void *)(uintptr_t)config,
+			  &c.key, why);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "private key %.200s: %.280s", config->node.private_key, why);
+		snprintf(error, SM_DAEMON_ERROR_MAX, "private key %.200s: %.280s",
+			 config->node.private_key, why);
 		goto out;
 	}
-	err = sm_config_is_pinned(config) ? load_pinned(config, &c, error) : load_certified(config, &c, error);
+	err = sm_config_is_pinned(config) ? load_pinned(config, &c, error)
+					  : load_certified(config, &c, error);
 	if (err)
 		goto out;
 	if (config->network.access_key) {
@@ -141,7 +153,8 @@ int sm_credentials_load(const struct sm_config *config, struct sm_credentials *r
 		}
 	}
 	err = sm_tls_config_new(c.cert, c.key, c.trust,
-				config->network.policy == SM_CONFIG_POLICY_CNSA ? SM_POLICY_CNSA : SM_POLICY_DEFAULT,
+				config->network.policy == SM_CONFIG_POLICY_CNSA ? SM_POLICY_CNSA
+										: SM_POLICY_DEFAULT,
 				config->network.access_key ? access : NULL, &c.tls, why);
 	sm_wipe(access, sizeof(access));
 	if (err) {
@@ -161,14 +174,15 @@ void sm_credentials_done(struct sm_credentials *c)
 	sm_trust_unref(c->trust);
 	sm_cert_free(c->cert);
 	sm_key_free(c->key);
-	*c = (struct sm_credentials){ 0 };
+	*c = (struct sm_credentials){0};
 }
 
 void sm_credentials_warn(const struct sm_credentials *c)
 {
 	const int64_t now_s = sm_clock_wall_s();
 
-	if (c->self.not_after != INT64_MAX && c->self.not_after - now_s < EXPIRY_WARN_S && c->self.not_after > now_s)
+	if (c->self.not_after != INT64_MAX && c->self.not_after - now_s < EXPIRY_WARN_S &&
+	    c->self.not_after > now_s)
 		sm_warn("our certificate expires in %lld days: have it issued anew",
 			(long long)(c->self.not_after - now_s) / (24 * 3600));
 	if (sm_trust_crl_stale(c->trust, now_s))

@@ -13,12 +13,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 /* Keys must not reach the disk: no core dumps, no swapping. Best effort, where not allowed. */
 static void protect_memory(void)
 {
-	const struct rlimit none = { 0, 0 }, all = { RLIM_INFINITY, RLIM_INFINITY };
+	const struct rlimit none = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
 	struct rlimit files;
 
 	(void)!setrlimit(RLIMIT_CORE, &none);
@@ -41,7 +43,8 @@ static int load_config(struct sm_daemon *d, char *error)
 		snprintf(error, SM_DAEMON_ERROR_MAX, "out of memory");
 		return -ENOMEM;
 	}
-	err = sm_config_load(d->options->config_path, &d->config, errors);
+	err = sm_config_load(d->config_path ? d->config_path : d->options->config_path, &d->config,
+			     errors);
 	if (!err)
 		err = sm_config_check_files(d->config, errors);
 	for (uint32_t i = 0; i < errors->warning_count; i++)
@@ -64,7 +67,8 @@ static int socket_group(const struct sm_config *config, gid_t *ret_gid, char *er
 		return 0;
 	group = getgrnam(config->control.group);
 	if (!group) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "[Control] Group: there is no group %s", config->control.group);
+		snprintf(error, SM_DAEMON_ERROR_MAX, "[Control] Group: there is no group %s",
+			 config->control.group);
 		return -EINVAL;
 	}
 	*ret_gid = group->gr_gid;
@@ -90,18 +94,44 @@ static int start(struct sm_daemon *d, char *error)
 	if (!err)
 		err = socket_group(d->config, &gid, error);
 	if (!err)
-		err = sm_ctl_open(&d->loop, d->config->control.socket, gid, sm_commands_handle, d, &d->ctl, error);
+		err = sm_ctl_open(&d->loop, d->config->control.socket, gid, sm_commands_handle, d,
+				  &d->ctl, error);
 	return err;
+}
+
+static void to_syslog(void *arg, enum sm_log_level level, const char *text)
+{
+	static const int priority[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG};
+
+	(void)arg;
+	static_assert(SM_ARRAY_SIZE(priority) == SM_LOG_LEVEL_COUNT, "every level has a priority");
+	syslog(priority[level] | LOG_DAEMON, "%s", text);
+}
+
+/* In the background stderr leads nowhere, unless it was sent to a file. */
+static void detach_done(struct sm_daemon *d)
+{
+	struct stat st;
+
+	if (d->detach.fd < 0)
+		return;
+	sm_detach_ready(&d->detach);
+	if (fstat(STDERR_FILENO, &st) || !S_ISREG(st.st_mode)) {
+		openlog("shadowmesh", LOG_PID, LOG_DAEMON);
+		sm_log_set_sink(to_syslog, NULL);
+	}
 }
 
 static void announce(struct sm_daemon *d)
 {
-	sm_notice("network %s, node %s: %s %s is up with MTU %u, control port %u, data port %u, %u worker%s, %s",
-		  d->config->network.name, d->credentials.self.name,
-		  d->config->network.mode == SM_MODE_TAP ? "TAP" : "TUN", d->tun.name, d->config->interface.mtu,
-		  d->control_port, d->data_port, d->workers, d->workers == 1 ? "" : "s", sm_crypto_version());
+	sm_notice(
+		"network %s, node %s: %s %s is up with MTU %u, control port %u, data port %u, %u worker%s, %s",
+		d->config->network.name, d->credentials.self.name,
+		d->config->network.mode == SM_MODE_TAP ? "TAP" : "TUN", d->tun.name,
+		d->config->interface.mtu, d->control_port, d->data_port, d->workers,
+		d->workers == 1 ? "" : "s", sm_crypto_version());
 	sm_notify_ready(&d->notify);
-	sm_detach_ready(&d->detach);
+	detach_done(d);
 }
 
 static void stop(struct sm_daemon *d)
@@ -149,13 +179,13 @@ static int check(struct sm_daemon *d)
 
 int sm_daemon_run(const struct sm_daemon_options *options)
 {
-	struct sm_daemon d = { .options = options,
-			       .detach = SM_DETACH_FOREGROUND,
-			       .network_lock = -1,
-			       .udp_lock = -1,
-			       .tcp_lock = -1,
-			       .monitor_fd = -1 };
-	int code = 0;
+	struct sm_daemon d = {.options = options,
+			      .detach = SM_DETACH_FOREGROUND,
+			      .network_lock = -1,
+			      .udp_lock = -1,
+			      .tcp_lock = -1,
+			      .monitor_fd = -1};
+	int code = 0, err = 0;
 
 	for (uint32_t i = 0; i < SM_WORKER_MAX; i++)
 		d.udp_fd[i] = -1;
@@ -169,11 +199,27 @@ int sm_daemon_run(const struct sm_daemon_options *options)
 	}
 	if (options->check_only)
 		return check(&d);
-	if (options->detach && sm_detach_begin(&d.detach, &code))
-		return code;
-	if (sm_notify_open(&d.notify))
-		sm_warn("NOTIFY_SOCKET cannot be used: %s", strerror(errno));
+	/* a reload must find it from wherever the daemon then is */
+	d.config_path = realpath(options->config_path, NULL);
+	if (!d.config_path) {
+		sm_error("%s: %s", options->config_path, strerror(errno));
+		return 1;
+	}
 	d.started_us = sm_clock_now_us();
 	signal(SIGPIPE, SIG_IGN);
-	return run(&d);
+	if (options->detach) {
+		err = sm_detach_begin(&d.detach, &code);
+		if (err < 0) {
+			sm_error("cannot go to the background: %s", strerror(-err));
+			code = 1;
+		}
+	}
+	if (!err) {
+		err = sm_notify_open(&d.notify);
+		if (err)
+			sm_warn("NOTIFY_SOCKET cannot be used: %s", strerror(-err));
+		code = run(&d);
+	}
+	free(d.config_path);
+	return code;
 }

@@ -31,9 +31,10 @@ static int take_port_lock(struct sm_daemon *d, bool udp, uint16_t port, int *ret
 	snprintf(note, sizeof(note), "network %s, pid %d", d->config->network.name, (int)getpid());
 	fd = sm_lock_take(name, note, holder);
 	if (fd == -EBUSY) {
-		snprintf(error, SM_DAEMON_ERROR_MAX,
-			 "%s port %u is taken by another shadowmesh (%s): stop it, or give this network another %s",
-			 udp ? "UDP" : "TCP", port, holder, udp ? "DataPort" : "ControlPort");
+		snprintf(
+			error, SM_DAEMON_ERROR_MAX,
+			"%s port %u is taken by another shadowmesh (%s): stop it, or give this network another %s",
+			udp ? "UDP" : "TCP", port, holder, udp ? "DataPort" : "ControlPort");
 		return fd;
 	}
 	if (fd < 0)
@@ -47,14 +48,15 @@ static int port_taken(bool udp, uint16_t port, int err, char *error)
 	char holder[SM_HOLDER_MAX];
 
 	if (err != -EADDRINUSE)
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot bind %s port %u: %s", udp ? "UDP" : "TCP", port,
-			 strerror(-err));
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot bind %s port %u: %s",
+			 udp ? "UDP" : "TCP", port, strerror(-err));
 	else if (!sm_lock_port_holder(udp, port, holder))
-		snprintf(error, SM_DAEMON_ERROR_MAX, "%s port %u is taken by %s: stop it, or choose another %s",
+		snprintf(error, SM_DAEMON_ERROR_MAX,
+			 "%s port %u is taken by %s: stop it, or choose another %s",
 			 udp ? "UDP" : "TCP", port, holder, udp ? "DataPort" : "ControlPort");
 	else
-		snprintf(error, SM_DAEMON_ERROR_MAX, "%s port %u is taken by another process", udp ? "UDP" : "TCP",
-			 port);
+		snprintf(error, SM_DAEMON_ERROR_MAX, "%s port %u is taken by another process",
+			 udp ? "UDP" : "TCP", port);
 	return err;
 }
 
@@ -67,8 +69,9 @@ static int take_locks(struct sm_daemon *d, char *error)
 	snprintf(note, sizeof(note), "pid %d", (int)getpid());
 	fd = sm_lock_take(name, note, holder);
 	if (fd == -EBUSY) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "network %s is up already on this machine (%s)",
-			 d->config->network.name, holder);
+		snprintf(error, SM_DAEMON_ERROR_MAX,
+			 "network %s is up already on this machine (%s)", d->config->network.name,
+			 holder);
 		return fd;
 	}
 	if (fd < 0)
@@ -77,7 +80,8 @@ static int take_locks(struct sm_daemon *d, char *error)
 	if (d->config->transport.data_port)
 		err = take_port_lock(d, true, d->config->transport.data_port, &d->udp_lock, error);
 	if (!err && d->config->transport.control_port)
-		err = take_port_lock(d, false, d->config->transport.control_port, &d->tcp_lock, error);
+		err = take_port_lock(d, false, d->config->transport.control_port, &d->tcp_lock,
+				     error);
 	return err;
 }
 
@@ -89,7 +93,8 @@ static uint16_t bound_port(int fd)
 	socklen_t len = sizeof(sa);
 	struct sm_addr addr;
 
-	if (getsockname(fd, (struct sockaddr *)&sa, &len) || sm_addr_from_sockaddr((struct sockaddr *)&sa, &addr))
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) ||
+	    sm_addr_from_sockaddr((struct sockaddr *)&sa, &addr))
 		return 0;
 	return addr.port;
 }
@@ -103,7 +108,8 @@ static int open_sockets(struct sm_daemon *d, char *error)
 
 	d->data_port = t->data_port;
 	for (uint32_t i = 0; i < d->workers; i++) {
-		const int fd = sm_udp_open(to, d->data_port, d->workers > 1, t->socket_buffer, &d->udp_mapped);
+		const int fd = sm_udp_open(to, d->data_port, d->workers > 1, t->socket_buffer,
+					   &d->udp_mapped);
 
 		if (fd < 0)
 			return port_taken(true, d->data_port, fd, error);
@@ -128,17 +134,20 @@ static void collect_addresses(struct sm_daemon *d)
 		memcpy(d->addresses, i->address.prefix, i->address.count * sizeof(d->addresses[0]));
 		d->address_count = i->address.count;
 	} else {
-		memcpy(d->addresses, self->addresses, self->address_count * sizeof(d->addresses[0]));
+		memcpy(d->addresses, self->addresses,
+		       self->address_count * sizeof(d->addresses[0]));
 		d->address_count = self->address_count;
 	}
-	if (i->ula && !sm_ident_ula(self->network_id, self->node_id, &d->addresses[d->address_count]))
+	if (i->ula &&
+	    !sm_ident_ula(self->network_id, self->node_id, &d->addresses[d->address_count]))
 		d->address_count++;
 }
 
-static int netlink_failed(struct sm_daemon *d, int err, const char *what, const char *value, char *error)
+static int netlink_failed(struct sm_daemon *d, int err, const char *what, const char *value,
+			  char *error)
 {
-	snprintf(error, SM_DAEMON_ERROR_MAX, "interface %s: cannot set %s %s: %s", d->tun.name, what, value,
-		 sm_netlink_error(d->netlink));
+	snprintf(error, SM_DAEMON_ERROR_MAX, "interface %s: cannot set %s %s: %s", d->tun.name,
+		 what, value, sm_netlink_error(d->netlink));
 	return err;
 }
 
@@ -156,8 +165,9 @@ static void warn_same_subnet(struct sm_daemon *d)
 				continue;
 			sm_warn("interfaces %s (%s) and %s (%s) share a subnet: packets will take one of them only; "
 				"give the network another subnet, or take the address from %s",
-				d->tun.name, sm_prefix_format(&d->addresses[k], ours), list[i].ifname,
-				sm_prefix_format(&list[i].prefix, theirs), list[i].ifname);
+				d->tun.name, sm_prefix_format(&d->addresses[k], ours),
+				list[i].ifname, sm_prefix_format(&list[i].prefix, theirs),
+				list[i].ifname);
 		}
 	}
 	free(list);
@@ -173,7 +183,8 @@ static int configure_interface(struct sm_daemon *d, char *error)
 	if (d->config->network.mode == SM_MODE_TAP) {
 		err = sm_netlink_set_mac(d->netlink, ifindex, &d->mac);
 		if (err)
-			return netlink_failed(d, err, "MAC address", sm_mac_format(&d->mac, mac), error);
+			return netlink_failed(d, err, "MAC address", sm_mac_format(&d->mac, mac),
+					      error);
 	}
 	snprintf(text, sizeof(text), "%u", c->mtu);
 	err = sm_netlink_set_mtu(d->netlink, ifindex, c->mtu);
@@ -188,7 +199,8 @@ static int configure_interface(struct sm_daemon *d, char *error)
 	for (uint32_t i = 0; i < d->address_count; i++) {
 		err = sm_netlink_add_address(d->netlink, ifindex, &d->addresses[i]);
 		if (err)
-			return netlink_failed(d, err, "address", sm_prefix_format(&d->addresses[i], text), error);
+			return netlink_failed(d, err, "address",
+					      sm_prefix_format(&d->addresses[i], text), error);
 	}
 	err = sm_netlink_set_up(d->netlink, ifindex, true);
 	if (err)
@@ -209,7 +221,8 @@ int sm_device_open(struct sm_daemon *d, char *error)
 	err = sm_netlink_open(&d->netlink);
 	if (err)
 		return fail(error, err, "cannot open rtnetlink", strerror(-err));
-	err = sm_tun_open(d->config->interface.name, d->config->network.mode, d->workers, &d->tun, error);
+	err = sm_tun_open(d->config->interface.name, d->config->network.mode, d->workers, &d->tun,
+			  error);
 	if (err)
 		return err;
 	if (d->config->interface.has_mac)
@@ -224,7 +237,8 @@ int sm_device_open(struct sm_daemon *d, char *error)
 		return err;
 	d->monitor_fd = sm_netlink_monitor();
 	if (d->monitor_fd < 0)
-		return fail(error, d->monitor_fd, "cannot watch for network changes", strerror(-d->monitor_fd));
+		return fail(error, d->monitor_fd, "cannot watch for network changes",
+			    strerror(-d->monitor_fd));
 	return 0;
 }
 
@@ -263,7 +277,7 @@ static bool listens_on(const struct sm_daemon *d, const struct sm_addr *addr)
 
 void sm_device_candidates(struct sm_daemon *d)
 {
-	struct sm_candidate candidates[SM_ENDPOINTS_MAX] = { 0 };
+	struct sm_candidate candidates[SM_ENDPOINTS_MAX] = {0};
 	struct sm_link_address *list = NULL;
 	const int n = sm_netlink_addresses(d->netlink, &list);
 	uint32_t count = 0;
@@ -271,12 +285,13 @@ void sm_device_candidates(struct sm_daemon *d)
 	for (int i = 0; i < n && count < SM_ENDPOINTS_MAX; i++) {
 		struct sm_candidate *c = &candidates[count];
 
-		*c = (struct sm_candidate){ .data = { .family = list[i].prefix.family, .port = d->data_port },
-					    .control_port = d->control_port,
-					    .type = SM_CANDIDATE_HOST };
+		*c = (struct sm_candidate){.data = {.family = list[i].prefix.family,
+						    .port = d->data_port},
+					   .control_port = d->control_port,
+					   .type = SM_CANDIDATE_HOST};
 		memcpy(c->data.ip, list[i].prefix.ip, sizeof(c->data.ip));
-		if (list[i].ifindex == d->tun.ifindex || !list[i].up || !sm_addr_is_global_unicast(&c->data) ||
-		    !listens_on(d, &c->data))
+		if (list[i].ifindex == d->tun.ifindex || !list[i].up ||
+		    !sm_addr_is_global_unicast(&c->data) || !listens_on(d, &c->data))
 			continue;
 		count++;
 	}
@@ -294,7 +309,8 @@ static bool in_own_subnet(const struct sm_daemon *d, const struct sm_prefix *p)
 	return false;
 }
 
-static void add_route(struct sm_daemon *d, struct sm_daemon_port *port, const struct sm_prefix *prefix)
+static void add_route(struct sm_daemon *d, struct sm_daemon_port *port,
+		      const struct sm_prefix *prefix)
 {
 	char text[SM_ADDR_STRLEN];
 
@@ -310,7 +326,8 @@ void sm_device_route_peer(struct sm_daemon *d, const struct sm_peer_info *info, 
 {
 	struct sm_daemon_port *port = &d->ports[info->port];
 
-	if (d->config->network.mode != SM_MODE_TUN || !d->config->interface.routes || port->routed == install)
+	if (d->config->network.mode != SM_MODE_TUN || !d->config->interface.routes ||
+	    port->routed == install)
 		return;
 	if (!install) {
 		for (uint32_t i = 0; i < port->route_count; i++)

@@ -23,7 +23,7 @@ static void take_peers(struct sm_config *live, struct sm_config *fresh)
 int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 {
 	struct sm_config_errors *errors = calloc(1, sizeof(*errors));
-	struct sm_credentials credentials = { 0 };
+	struct sm_credentials credentials = {0};
 	struct sm_config *fresh = NULL;
 	char restart[SM_CONFIG_RESTART_MAX] = "";
 	unsigned changed;
@@ -33,7 +33,7 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 	snprintf(error, SM_DAEMON_ERROR_MAX, "out of memory");
 	if (!errors)
 		return err;
-	err = sm_config_load(d->options->config_path, &fresh, errors);
+	err = sm_config_load(d->config_path, &fresh, errors);
 	if (!err)
 		err = sm_config_check_files(fresh, errors);
 	for (uint32_t i = 1; err && i < errors->count; i++)
@@ -44,8 +44,9 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 		goto out;
 	}
 	if (sm_config_is_pinned(fresh) != sm_config_is_pinned(d->config)) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "trust by CA and trust by fingerprint do not change in a reload: "
-						     "restart the daemon");
+		snprintf(error, SM_DAEMON_ERROR_MAX,
+			 "trust by CA and trust by fingerprint do not change in a reload: "
+			 "restart the daemon");
 		err = -EINVAL;
 		goto out;
 	}
@@ -53,20 +54,23 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 	if (err)
 		goto out;
 	if (strcmp(credentials.self.name, d->credentials.self.name) != 0 ||
-	    memcmp(credentials.self.network_id, d->credentials.self.network_id, SM_NETWORK_ID_LEN) != 0) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "the certificate is for %s now, this daemon runs as %s: restart it",
+	    memcmp(credentials.self.network_id, d->credentials.self.network_id,
+		   SM_NETWORK_ID_LEN) != 0) {
+		snprintf(error, SM_DAEMON_ERROR_MAX,
+			 "the certificate is for %s now, this daemon runs as %s: restart it",
 			 credentials.self.name, d->credentials.self.name);
 		err = -EINVAL;
 		goto out;
 	}
 	changed = sm_config_diff(d->config, fresh, restart);
 	if (changed & SM_CONFIG_CHANGE_RESTART)
-		snprintf(ret_note, SM_CONFIG_RESTART_MAX + 64, "%s changed and needs a restart", restart);
+		snprintf(ret_note, SM_CONFIG_RESTART_MAX + 64, "%s changed and needs a restart",
+			 restart);
 
 	sm_conn_set_config(d->conns, credentials.tls);
 	sm_credentials_done(&d->credentials);
 	d->credentials = credentials;
-	credentials = (struct sm_credentials){ 0 };
+	credentials = (struct sm_credentials){0};
 	if (d->options->log_level_override < 0)
 		sm_log_set_level(fresh->log_level);
 	d->config->log_level = fresh->log_level;

@@ -54,7 +54,8 @@ static void on_answer(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 		add(r, &addr);
 	}
 	if (status)
-		snprintf(r->text, sizeof(r->text), "cannot resolve %.100s: %s", l->host, uv_strerror(status));
+		snprintf(r->text, sizeof(r->text), "cannot resolve %.100s: %s", l->host,
+			 uv_strerror(status));
 	uv_freeaddrinfo(found);
 	free(l);
 	r->pending--;
@@ -63,7 +64,7 @@ static void on_answer(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 
 static void look_up(struct resolution *r, const struct sm_config_endpoint *e)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
 	struct lookup *l = calloc(1, sizeof(*l));
 
 	if (!l)
@@ -116,7 +117,8 @@ void sm_resolve_deliver(struct sm_daemon *d)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &d->resolutions) {
+	sm_list_for_each_safe(pos, after, &d->resolutions)
+	{
 		struct resolution *r = SM_LIST_ENTRY(pos, struct resolution, entry);
 
 		sm_list_del(&r->entry);

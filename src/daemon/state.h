@@ -52,6 +52,7 @@ struct sm_daemon_port {
 
 struct sm_daemon {
 	const struct sm_daemon_options *options;
+	char *config_path; /* absolute */
 	struct sm_config *config;
 	struct sm_credentials credentials;
 	struct sm_mac mac;
@@ -95,8 +96,8 @@ struct sm_daemon {
 
 /* credentials.c */
 /** sm_credentials_load() - Read what the configuration names; Return: 0, -errno with a sentence in @error */
-SM_MUST_CHECK int sm_credentials_load(const struct sm_config *config, struct sm_credentials *ret_credentials,
-				      char *error);
+SM_MUST_CHECK int sm_credentials_load(const struct sm_config *config,
+				      struct sm_credentials *ret_credentials, char *error);
 void sm_credentials_done(struct sm_credentials *credentials);
 /** sm_credentials_warn() - Log what will soon matter: an expiry ahead, a stale revocation list */
 void sm_credentials_warn(const struct sm_credentials *credentials);
@@ -132,8 +133,10 @@ void sm_resolve_peer(struct sm_daemon *d, uint16_t port);
 void sm_resolve_deliver(struct sm_daemon *d);
 
 /* commands.c */
-void sm_commands_handle(void *arg, struct sm_ctl_request *request, const char *command, const json_t *args);
-void sm_commands_on_ping_answer(struct sm_daemon *d, uint64_t tag, const struct sm_path_answer *answer);
+void sm_commands_handle(void *arg, struct sm_ctl_request *request, const char *command,
+			const json_t *args);
+void sm_commands_on_ping_answer(struct sm_daemon *d, uint64_t tag,
+				const struct sm_path_answer *answer);
 void sm_commands_cancel_all(struct sm_daemon *d);
 
 /* status.c */

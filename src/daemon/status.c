@@ -61,12 +61,13 @@ static json_t *own_node(const struct sm_daemon *d)
 	json_object_set_new(cert, "fingerprint", fingerprint(self->fingerprint));
 	if (self->not_after != INT64_MAX) {
 		json_object_set_new(cert, "not_after", json_integer(self->not_after));
-		json_object_set_new(cert, "days_left",
-				    json_integer((self->not_after - sm_clock_wall_s()) / (24 * 3600)));
+		json_object_set_new(
+			cert, "days_left",
+			json_integer((self->not_after - sm_clock_wall_s()) / (24 * 3600)));
 	}
-	return json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", self->name, "id", hex(self->node_id, SM_NODE_ID_LEN),
-			 "mac", mac_json(&d->mac), "addresses", prefixes(d->addresses, d->address_count),
-			 "certificate", cert);
+	return json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", self->name, "id",
+			 hex(self->node_id, SM_NODE_ID_LEN), "mac", mac_json(&d->mac), "addresses",
+			 prefixes(d->addresses, d->address_count), "certificate", cert);
 }
 
 static json_t *transport(const struct sm_daemon *d)
@@ -75,8 +76,9 @@ static json_t *transport(const struct sm_daemon *d)
 
 	for (uint32_t i = 0; i < d->listening_count; i++)
 		json_array_append_new(listen, address(&d->listening[i]));
-	return json_pack("{s:i, s:i, s:i, s:o, s:b}", "control_port", d->control_port, "data_port", d->data_port,
-			 "workers", (int)d->workers, "listen", listen, "cipher_hardware", sm_crypto_has_aes());
+	return json_pack("{s:i, s:i, s:i, s:o, s:b}", "control_port", d->control_port, "data_port",
+			 d->data_port, "workers", (int)d->workers, "listen", listen,
+			 "cipher_hardware", sm_crypto_has_aes());
 }
 
 static json_t *counters(const struct sm_daemon *d)
@@ -109,11 +111,13 @@ static json_t *control(const struct sm_daemon *d)
 
 	for (unsigned i = 0; i < SM_CLOSE_REASON_COUNT; i++)
 		if (c->refused[i])
-			json_object_set_new(refused, i ? sm_close_reason_name(i) : "left", integer(c->refused[i]));
-	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o}", "accepted", integer(c->accepted), "dialled",
-			 integer(c->dialled), "opened", integer(c->opened), "unfinished", (int)c->unfinished,
-			 "dialling", (int)c->dialling, "open", (int)c->open, "dial_failed", integer(c->dial_failed),
-			 "refused", refused);
+			json_object_set_new(refused, i ? sm_close_reason_name(i) : "left",
+					    integer(c->refused[i]));
+	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o}", "accepted",
+			 integer(c->accepted), "dialled", integer(c->dialled), "opened",
+			 integer(c->opened), "unfinished", (int)c->unfinished, "dialling",
+			 (int)c->dialling, "open", (int)c->open, "dial_failed",
+			 integer(c->dial_failed), "refused", refused);
 }
 
 static uint64_t resident_bytes(void)
@@ -131,7 +135,8 @@ static uint64_t resident_bytes(void)
 
 static json_t *histogram(const struct sm_hist *h)
 {
-	return json_pack("{s:o, s:f, s:f, s:f}", "count", integer(atomic_load_explicit(&h->count, memory_order_relaxed)),
+	return json_pack("{s:o, s:f, s:f, s:f}", "count",
+			 integer(atomic_load_explicit(&h->count, memory_order_relaxed)),
 			 "median_us", (double)sm_hist_quantile(h, 0.5) / 1000, "p99_us",
 			 (double)sm_hist_quantile(h, 0.99) / 1000, "max_us",
 			 (double)atomic_load_explicit(&h->max_ns, memory_order_relaxed) / 1000);
@@ -147,7 +152,8 @@ static json_t *profile_json(const struct sm_daemon *d)
 	sm_plane_profile(d->plane, stages);
 	for (int i = 0; i < SM_STAGE_COUNT; i++)
 		json_object_set_new(o, sm_stage_name((enum sm_stage)i),
-				    json_pack("{s:o, s:o}", "frame", histogram(&stages[i].per_frame), "batch",
+				    json_pack("{s:o, s:o}", "frame",
+					      histogram(&stages[i].per_frame), "batch",
 					      histogram(&stages[i].per_batch)));
 	free(stages);
 	return o;
@@ -167,16 +173,18 @@ json_t *sm_status_daemon(const struct sm_daemon *d, bool profile)
 		up += info.state == SM_PEER_UP;
 	}
 	json_object_set_new(o, "network", json_string(d->config->network.name));
-	json_object_set_new(o, "network_id", hex(d->credentials.self.network_id, SM_NETWORK_ID_LEN));
-	json_object_set_new(o, "mode", json_string(d->config->network.mode == SM_MODE_TAP ? "tap" : "tun"));
+	json_object_set_new(o, "network_id",
+			    hex(d->credentials.self.network_id, SM_NETWORK_ID_LEN));
+	json_object_set_new(o, "mode",
+			    json_string(d->config->network.mode == SM_MODE_TAP ? "tap" : "tun"));
 	json_object_set_new(o, "version", json_string(SM_VERSION));
 	json_object_set_new(o, "pid", json_integer(getpid()));
 	json_object_set_new(o, "uptime_us", integer(sm_clock_now_us() - d->started_us));
 	json_object_set_new(o, "node", own_node(d));
 	json_object_set_new(o, "interface",
-			    json_pack("{s:s, s:i, s:i, s:o, s:o}", "name", d->tun.name, "ifindex", d->tun.ifindex, "mtu",
-				      (int)i->mtu, "mac", mac_json(&d->mac), "addresses",
-				      prefixes(d->addresses, d->address_count)));
+			    json_pack("{s:s, s:i, s:i, s:o, s:o}", "name", d->tun.name, "ifindex",
+				      d->tun.ifindex, "mtu", (int)i->mtu, "mac", mac_json(&d->mac),
+				      "addresses", prefixes(d->addresses, d->address_count)));
 	json_object_set_new(o, "transport", transport(d));
 	json_object_set_new(o, "peers", json_pack("{s:i, s:i}", "total", total, "up", up));
 	json_object_set_new(o, "counters", counters(d));
@@ -203,7 +211,9 @@ static json_t *session_json(const struct sm_daemon *d, const struct sm_peer_info
 	json_object_set_new(o, "epoch", integer(s->epoch[SM_EPOCH_CURRENT]->number));
 	json_object_set_new(o, "rekeys", integer(s->rekeys));
 	json_object_set_new(o, "cipher",
-			    json_string(s->config.cipher == SM_CIPHER_AES256GCM ? "aes-256-gcm" : "chacha20-poly1305"));
+			    json_string(s->config.cipher == SM_CIPHER_AES256GCM
+						? "aes-256-gcm"
+						: "chacha20-poly1305"));
 	json_object_set_new(o, "role", json_string(s->config.client ? "client" : "server"));
 	json_object_set_new(o, "age_us", integer(sm_clock_now_us() - s->created_us));
 	if (h->known) {
@@ -224,11 +234,13 @@ static json_t *path_json(const struct sm_peer_info *info)
 	if (!info->session)
 		return json_null();
 	p = &info->session->path;
-	return json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:I, s:I}", "remote", address(&p->remote), "local",
-			 address(&p->local), "observed", address(&p->observed), "kind", "direct", "state",
-			 sm_path_state_name(p->state), "rtt_us", (json_int_t)p->srtt_us, "min_rtt_us",
-			 (json_int_t)p->min_rtt_us, "mtu", (int)info->path_mtu, "moves", (json_int_t)p->moves,
-			 "last_received_us_ago", (json_int_t)(sm_clock_now_us() - p->last_rx_us));
+	return json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:I, s:I}", "remote",
+			 address(&p->remote), "local", address(&p->local), "observed",
+			 address(&p->observed), "kind", "direct", "state",
+			 sm_path_state_name(p->state), "rtt_us", (json_int_t)p->srtt_us,
+			 "min_rtt_us", (json_int_t)p->min_rtt_us, "mtu", (int)info->path_mtu,
+			 "moves", (json_int_t)p->moves, "last_received_us_ago",
+			 (json_int_t)(sm_clock_now_us() - p->last_rx_us));
 }
 
 static json_t *peer_counters(const struct sm_daemon *d, const struct sm_peer_info *info)
@@ -254,18 +266,18 @@ static json_t *certificate(const struct sm_identity *id)
 	static const struct {
 		uint32_t bit;
 		const char *name;
-	} names[] = { { SM_ROLE_ISSUER, "issuer" },
-		      { SM_ROLE_RENDEZVOUS, "rendezvous" },
-		      { SM_ROLE_RELAY, "relay" } };
+	} names[] = {{SM_ROLE_ISSUER, "issuer"},
+		     {SM_ROLE_RENDEZVOUS, "rendezvous"},
+		     {SM_ROLE_RELAY, "relay"}};
 
 	for (uint32_t i = 0; i < id->group_count; i++)
 		json_array_append_new(groups, json_string(id->groups[i]));
 	for (size_t i = 0; i < SM_ARRAY_SIZE(names); i++)
 		if (id->roles & names[i].bit)
 			json_array_append_new(roles, json_string(names[i].name));
-	return json_pack("{s:o, s:I, s:o, s:o, s:o}", "fingerprint", fingerprint(id->fingerprint), "not_after",
-			 (json_int_t)id->not_after, "groups", groups, "roles", roles, "prefixes",
-			 prefixes(id->prefixes, id->prefix_count));
+	return json_pack("{s:o, s:I, s:o, s:o, s:o}", "fingerprint", fingerprint(id->fingerprint),
+			 "not_after", (json_int_t)id->not_after, "groups", groups, "roles", roles,
+			 "prefixes", prefixes(id->prefixes, id->prefix_count));
 }
 
 static json_t *endpoints(const struct sm_daemon *d, const char *name)
@@ -279,7 +291,8 @@ static json_t *endpoints(const struct sm_daemon *d, const char *name)
 		for (uint32_t k = 0; !strcmp(p->name, name) && k < p->endpoints.count; k++) {
 			const struct sm_config_endpoint *e = &p->endpoints.endpoint[k];
 
-			snprintf(text, sizeof(text), e->addr.family == 6 ? "[%s]:%u" : "%s:%u", e->host, e->port);
+			snprintf(text, sizeof(text), e->addr.family == 6 ? "[%s]:%u" : "%s:%u",
+				 e->host, e->port);
 			json_array_append_new(array, json_string(text));
 		}
 	}
@@ -308,7 +321,8 @@ static json_t *peer_json(const struct sm_daemon *d, const struct sm_peer *peer)
 		json_object_set_new(o, "id", hex(info.identity->node_id, SM_NODE_ID_LEN));
 		json_object_set_new(o, "mac", mac_json(&info.mac));
 		json_object_set_new(o, "addresses",
-				    prefixes(info.identity->addresses, info.identity->address_count));
+				    prefixes(info.identity->addresses,
+					     info.identity->address_count));
 		json_object_set_new(o, "certificate", certificate(info.identity));
 	}
 	return o;
