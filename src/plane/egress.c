@@ -162,7 +162,7 @@ static void seal_group(struct sm_worker *w, uint32_t first, uint64_t *done,
 	const struct sm_session_view *s = w->out[first].session;
 	struct sm_tx_lane *lane = &s->tx->tx[w->index + 1];
 	struct sm_pbuf *pkts[SM_BATCH_MAX];
-	uint8_t kinds[SM_BATCH_MAX], who[SM_BATCH_MAX];
+	uint8_t kinds[SM_BATCH_MAX];
 	uint32_t n = 0, ok;
 
 	for (uint32_t i = first; i < w->out_count; i++) {
@@ -171,14 +171,13 @@ static void seal_group(struct sm_worker *w, uint32_t first, uint64_t *done,
 		*done |= UINT64_C(1) << i;
 		pkts[n] = w->out[i].pkt;
 		kinds[n] = w->out[i].kind;
-		who[n++] = (uint8_t)i;
+		sealed[*ret_n + n++] = w->out[i];
 	}
 	ok = sm_tx_lane_seal(lane, pkts, kinds, n, w->now_us);
-	for (uint32_t i = 0; i < ok; i++) {
-		msgs[*ret_n] = (struct sm_udp_message){
+	for (uint32_t i = 0; i < ok; i++)
+		msgs[*ret_n + i] = (struct sm_udp_message){
 			.peer = s->remote, .local = s->local, .pkt = pkts[i]};
-		sealed[(*ret_n)++] = w->out[who[i]];
-	}
+	*ret_n += ok;
 	for (uint32_t i = ok; i < n; i++)
 		sm_worker_drop(w, SM_DROP_LIMIT);
 	if (ok > 0)

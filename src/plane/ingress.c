@@ -326,12 +326,14 @@ bool sm_ingress_handed_turn(struct sm_worker *w)
 
 	w->mark_ns = sm_clock_now_ns();
 	for (uint32_t i = 0; i < workers && n < SM_BATCH_MAX; i++) {
-		uint32_t from = (w->handed_from + i) % workers;
+		uint32_t from = w->handed_from + i;
 
+		from -= from >= workers ? workers : 0;
 		if (from != w->index)
 			n = take_handed(w, &w->handed[from], n);
 	}
-	w->handed_from = (w->handed_from + 1) % workers;
+	if (++w->handed_from >= workers)
+		w->handed_from = 0;
 	if (n > 0)
 		process(w, w->rx_handed, n);
 	return n == SM_BATCH_MAX;

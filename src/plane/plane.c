@@ -12,7 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define STACK_SIZE (256u * 1024)
+#define STACK_SIZE ((size_t)256 * 1024)
 /*
  * Buffers of a worker beside those of the two receive batches: frames read, datagrams queued, frames in
  * the making, and as many again that became whole in one batch.
@@ -351,7 +351,7 @@ void sm_plane_counters(const struct sm_plane *plane, struct sm_plane_counters *r
 void sm_plane_profile(const struct sm_plane *plane,
 		      struct sm_stage_profile ret_profile[SM_STAGE_COUNT])
 {
-	memset(ret_profile, 0, SM_STAGE_COUNT * sizeof(*ret_profile));
+	memset(ret_profile, 0, (size_t)SM_STAGE_COUNT * sizeof(*ret_profile));
 	for (uint32_t i = 0; i < plane->config.workers; i++) {
 		for (uint32_t stage = 0; stage < SM_STAGE_COUNT; stage++) {
 			const struct sm_stage_profile *from = &plane->workers[i].profile[stage];

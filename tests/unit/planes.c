@@ -58,7 +58,20 @@ static int udp_socket(const struct sm_addr *at, bool reuse, struct sm_addr *ret_
 	return fd;
 }
 
-void node_init(struct node *n, uint32_t workers, uint32_t frame_max)
+static void tap_pair(int *ret_test, int *ret_plane)
+{
+	int pair[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	for (int end = 0; end < 2; end++)
+		(void)setsockopt(pair[end], SOL_SOCKET, SO_SNDBUF, &(int){BUFFER}, sizeof(int));
+	*ret_test = pair[0];
+	*ret_plane = pair[1];
+}
+
+/* @queue: a TAP to use, or -1 for socket pairs */
+static void init(struct node *n, uint32_t workers, uint32_t frame_max, int queue)
 {
 	struct sm_plane_config config = {.workers = workers,
 					 .mode = SM_MODE_TAP,
@@ -75,21 +88,27 @@ void node_init(struct node *n, uint32_t workers, uint32_t frame_max)
 			   .takes_parts = true};
 	assert_int_equal(sm_addr_parse("127.0.0.1", 0, &n->addr), 0);
 	for (uint32_t i = 0; i < workers; i++) {
-		int pair[2];
-
-		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC,
-					    0, pair),
-				 0);
-		n->tap[i] = pair[0];
-		n->queue[i] = pair[1];
-		(void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &(int){BUFFER}, sizeof(int));
-		(void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &(int){BUFFER}, sizeof(int));
+		n->tap[i] = -1;
+		n->queue[i] = queue >= 0 ? dup(queue) : -1;
+		if (queue < 0)
+			tap_pair(&n->tap[i], &n->queue[i]);
+		assert_true(n->queue[i] >= 0);
 		n->udp[i] = udp_socket(&n->addr, workers > 1, &n->addr);
 	}
 	n->events = calloc(PLANES_EVENTS_MAX, sizeof(*n->events));
 	assert_non_null(n->events);
 	assert_int_equal(sm_plane_new(&config, &n->plane), 0);
 	sm_plane_on_retire(n->plane, on_retire, n);
+}
+
+void node_init(struct node *n, uint32_t workers, uint32_t frame_max)
+{
+	init(n, workers, frame_max, -1);
+}
+
+void node_init_queue(struct node *n, uint32_t frame_max, int fd)
+{
+	init(n, 1, frame_max, fd);
 }
 
 void node_publish(struct node *n)

@@ -41,6 +41,8 @@ struct node {
 
 /** node_init() - A plane with @workers, not yet started, one member */
 void node_init(struct node *n, uint32_t workers, uint32_t frame_max);
+/** node_init_queue() - The same with one worker on the TAP queue @fd, which stays the caller's */
+void node_init_queue(struct node *n, uint32_t frame_max, int fd);
 /** node_start() - Publishes a snapshot and starts the threads */
 void node_start(struct node *n);
 /** node_publish() - Makes a snapshot of what stands in @n */
