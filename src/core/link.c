@@ -553,6 +553,7 @@ void sm_link_feed(struct sm_link *link, const uint8_t *data, size_t len, uint64_
 	int got;
 
 	link->last_rx_us = now_us;
+	link->asked_us = 0;
 	link->feeding = true;
 	while (!link->gone && (len || link->in.len)) {
 		got = assemble(&link->in, &data, &len, &type);
@@ -595,6 +596,26 @@ void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8
 	}
 }
 
+/* Asks when nothing came for a while; Return: true if nothing came for too long after that */
+static bool is_silent(struct sm_link *link, uint64_t now_us)
+{
+	const struct sm_session *active = link->peer->active;
+	const struct sm_msg ping = { .type = SM_MSG_PING, .ping.token = now_us };
+	/* packets are not answered either: the peer may be gone, and dialling it anew should not wait */
+	const bool hurry = active && active->path.state == SM_PATH_DOWN;
+	const uint64_t quiet_us = hurry ? SM_SEC_US : SM_LINK_PING_US;
+
+	if (link->asked_us && now_us >= link->asked_us + (hurry ? SM_LINK_HURRY_US : SM_LINK_ANSWER_US))
+		return true;
+	if (now_us < link->last_rx_us + quiet_us || now_us < link->last_ping_us + quiet_us / 2)
+		return false;
+	link->last_ping_us = now_us;
+	if (!link->asked_us)
+		link->asked_us = now_us;
+	(void)!link_send_msg(link, &ping); /* a full queue shows as silence */
+	return false;
+}
+
 void sm_link_tick(struct sm_link *link, uint64_t now_us)
 {
 	struct sm_peer *peer = link->peer;
@@ -605,15 +626,9 @@ void sm_link_tick(struct sm_link *link, uint64_t now_us)
 		return;
 	}
 	peer->heard_us = now_us;
-	if (now_us >= link->last_rx_us + SM_LINK_SILENT_US) {
+	if (is_silent(link, now_us)) {
 		sm_link_close(link, SM_CLOSE_TIMEOUT, "nothing was received on the control connection", now_us);
 		return;
-	}
-	if (now_us >= link->last_rx_us + SM_LINK_PING_US && now_us >= link->last_ping_us + SM_LINK_PING_US / 2) {
-		const struct sm_msg ping = { .type = SM_MSG_PING, .ping.token = now_us };
-
-		link->last_ping_us = now_us;
-		(void)!link_send_msg(link, &ping); /* a full queue shows as silence */
 	}
 	if (link->client && peer->live == link && now_us >= link->opened_us + SM_FULL_HANDSHAKE_US && !peer->renew) {
 		peer->renew = true;

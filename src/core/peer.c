@@ -495,15 +495,15 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 	size_t len;
 	unsigned todo;
 
-	todo = sm_session_tick(s, now_us, &message, &len);
-	if (todo & SM_SESSION_DEAD) {
-		session_dead(peer, s, "no new keys could be agreed in time", now_us);
-		return;
-	}
 	old = sm_session_take_expired(s, now_us);
 	if (old) {
 		sm_picture_release_epoch(peer->node, old);
 		peer->node->dirty = true;
+	}
+	todo = sm_session_tick(s, now_us, &message, &len);
+	if (todo & SM_SESSION_DEAD) {
+		session_dead(peer, s, "no new keys could be agreed in time", now_us);
+		return;
 	}
 	if (todo & SM_SESSION_SEND)
 		sm_peer_send_session(peer, s, message, len, now_us);

@@ -13,7 +13,8 @@
 #define SM_GLARE_US (10 * SM_SEC_US)   /* both dialled at once: connections that close to each other contend */
 #define SM_GREETING_US (5 * SM_SEC_US) /* HELLO and READY must be through by then */
 #define SM_LINK_PING_US (10 * SM_SEC_US)
-#define SM_LINK_SILENT_US (25 * SM_SEC_US)
+#define SM_LINK_ANSWER_US (15 * SM_SEC_US) /* after a PING */
+#define SM_LINK_HURRY_US (4 * SM_SEC_US)   /* the same, while packets are not answered either */
 #define SM_FULL_HANDSHAKE_US (UINT64_C(24) * 3600 * SM_SEC_US)
 #define SM_RETIRE_PEER_US (UINT64_C(3600) * SM_SEC_US) /* unconfigured and gone that long: forgotten */
 
@@ -35,6 +36,7 @@ struct sm_link {
 	uint8_t root[SM_ROOT_SECRET_LEN]; /* wiped when the session has started */
 	uint64_t peer_instance;
 	uint64_t opened_us, last_rx_us, last_ping_us;
+	uint64_t asked_us; /* since when a PING waits for anything to come, 0: none does */
 	struct sm_assembler in;
 	bool feeding, gone; /* freed when feeding ends */
 };

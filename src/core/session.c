@@ -186,8 +186,6 @@ unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **
 		return now_us >= s->drain_until_us ? SM_SESSION_DEAD : todo;
 	if (s->used_us && now_us >= s->used_us + SM_EPOCH_DIES_US)
 		return SM_SESSION_DEAD;
-	if (is_expired(s, now_us))
-		todo |= SM_SESSION_CHANGED; /* the owner calls sm_session_take_expired() */
 	if (s->unconfirmed && now_us >= s->confirm_at_us) {
 		s->confirm_at_us = now_us + (now_us < s->overlap_until_us ? CONFIRM_US : SM_PROBE_INTERVAL_US);
 		todo |= SM_SESSION_PROBE;

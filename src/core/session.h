@@ -102,7 +102,7 @@ enum sm_session_todo {
 };
 
 /**
- * sm_session_tick() - Advance timers
+ * sm_session_tick() - Advance timers; sm_session_take_expired() goes before
  * @ret_message, @ret_len: encoded message to send, valid until the next call
  * Return: mask of SM_SESSION_*
  */

@@ -58,10 +58,16 @@ static uint64_t travel_us(struct sim_world *w)
 	return w->net.delay_us + (w->net.jitter_us ? rng_u64(&w->rng) % w->net.jitter_us : 0);
 }
 
+/* A node that has moved is not where its connections lead. */
 static bool is_cut(const struct sim_conn *c)
 {
+	for (int i = 0; i < 2; i++)
+		if (!sm_addr_same_ip(&c->addr[i], &c->w->node[c->end[i].node].visible))
+			return true;
 	return c->w->tcp_cut[c->end[0].node][c->end[1].node];
 }
+
+static void break_end(struct end *e, uint64_t delay_us);
 
 /* -- delivery -- */
 
@@ -84,6 +90,8 @@ static void deliver(struct end *e, const struct chunk *c)
 {
 	struct sim_node *n = node_of(e);
 
+	if (!n && e->conn->w->node[e->node].core) /* it lives again and knows nothing of this */
+		break_end(other(e), travel_us(e->conn->w));
 	if (e->closed || !n)
 		return;
 	if (c->end) {
@@ -177,6 +185,8 @@ void sim_conn_close(void *host, void *conn)
 	e->link = NULL;
 	if (!n->mute)
 		enqueue(other(e), NULL, 0, true);
+	else if (!n->dark)
+		break_end(other(e), 3 * travel_us(n->w));
 }
 
 /* -- opening -- */
@@ -320,15 +330,14 @@ void sim_break(struct sim_world *w, uint32_t a, uint32_t b)
 	}
 }
 
-void sim_conn_node_gone(struct sim_world *w, uint32_t id, bool silent)
+void sim_conn_node_gone(struct sim_world *w, uint32_t id, bool resets)
 {
 	for (struct sim_conn *c = w->conns; c; c = c->next) {
 		for (int i = 0; i < 2; i++) {
 			if (c->end[i].node != id || c->end[i].closed)
 				continue;
 			c->end[i].closed = true;
-			/* a crash: the kernel resets what is open, unless the machine is gone */
-			if (silent)
+			if (resets)
 				break_end(&c->end[!i], 3 * travel_us(w));
 		}
 	}

@@ -305,7 +305,7 @@ static void end_node(struct sim_node *n)
 	n->core = NULL;
 	sm_node_free(core);
 	n->life++;
-	sim_conn_node_gone(n->w, n->id, n->mute);
+	sim_conn_node_gone(n->w, n->id, !n->dark);
 }
 
 void sim_stop(struct sim_world *w, uint32_t id)
@@ -318,6 +318,13 @@ void sim_crash(struct sim_world *w, uint32_t id)
 	w->node[id].mute = true;
 	end_node(&w->node[id]);
 	w->node[id].mute = false;
+}
+
+void sim_power_off(struct sim_world *w, uint32_t id)
+{
+	w->node[id].dark = true;
+	sim_crash(w, id);
+	w->node[id].dark = false;
 }
 
 void sim_world_free(struct sim_world *w)
@@ -461,6 +468,13 @@ uint32_t sim_sessions(struct sim_world *w, uint32_t id, uint32_t peer)
 	for (uint32_t i = 0; p && i < SM_PEER_SESSIONS_MAX; i++)
 		n += p->session[i] != NULL;
 	return n;
+}
+
+bool sim_addr_is(struct sim_world *w, uint32_t id, uint32_t peer)
+{
+	const struct sm_peer *p = sim_peer_of(w, id, peer);
+
+	return p && p->active && sm_addr_equal(&p->active->path.remote, &w->node[peer].visible);
 }
 
 bool sim_connected(struct sim_world *w, uint32_t a, uint32_t b)

@@ -57,6 +57,7 @@ struct sim_node {
 	struct sm_node *core; /* NULL: not running */
 	struct sm_node_config config;
 	bool mute; /* a crash: nothing that it says leaves */
+	bool dark; /* nor does its kernel reset connections */
 	struct sm_addr local;	/* what its socket is bound to */
 	struct sm_addr visible; /* what others see; differs behind a NAT */
 	bool behind_nat;
@@ -114,9 +115,10 @@ uint32_t sim_add(struct sim_world *w);
 void sim_start(struct sim_world *w, uint32_t id);
 /** sim_peer() - Put @peer into @id's configuration, with its address where @dial */
 void sim_peer(struct sim_world *w, uint32_t id, uint32_t peer, bool dial);
-/** sim_stop() - The orderly end; sim_crash() - the other */
+/** sim_stop() - The orderly end; sim_crash() - the process is killed; sim_power_off() - nobody is told */
 void sim_stop(struct sim_world *w, uint32_t id);
 void sim_crash(struct sim_world *w, uint32_t id);
+void sim_power_off(struct sim_world *w, uint32_t id);
 /** sim_move() - New address, the old one is nobody's; connections break after a while */
 void sim_move(struct sim_world *w, uint32_t id);
 
@@ -142,6 +144,8 @@ bool sim_all_connected(struct sim_world *w);
 /** sim_links() - Return: connections that @id holds to @peer, of any state */
 uint32_t sim_links(struct sim_world *w, uint32_t id, uint32_t peer);
 uint32_t sim_sessions(struct sim_world *w, uint32_t id, uint32_t peer);
+/** sim_addr_is() - Return: true if @id sends to where @peer is now */
+bool sim_addr_is(struct sim_world *w, uint32_t id, uint32_t peer);
 
 /* plane.c */
 
