@@ -754,18 +754,40 @@ void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint
 	sm_node_flush(node);
 }
 
-void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text, uint64_t now_us)
+/* One that never got to READY was an attempt in vain: without back-off it would be repeated at once, for ever. */
+static void link_lost(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us)
 {
+	struct sm_node *node = link->node;
 	struct sm_peer *peer = link->peer;
-	struct sm_node_event event = { .type = SM_NODE_LINK_CLOSED, .peer = peer, .by_peer = true, .text = text };
+	struct sm_node_event event = {
+		.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .by_peer = true, .text = text
+	};
+	const bool in_vain = link->state == SM_LINK_HELLO || link->state == SM_LINK_READY;
 	struct sm_session *s;
 
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
+	if (in_vain)
+		peer->attempts++;
+	if (in_vain && reason != SM_CLOSE_NONE)
+		peer->refused = true;
 	s = drop_unready(link, now_us);
 	sm_link_forget(link);
 	sm_node_tell(node, &event);
-	link_gone(peer, s, true, now_us);
+	link_gone(peer, s, !in_vain, now_us);
 	if (!peer->live && peer->active) /* is the peer still there? */
 		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	sm_node_flush(node);
+}
+
+void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text, uint64_t now_us)
+{
+	(void)node;
+	link_lost(link, SM_CLOSE_NONE, text, now_us);
+}
+
+void sm_node_on_link_refused(struct sm_node *node, struct sm_link *link, enum sm_close_reason reason, const char *text,
+			     uint64_t now_us)
+{
+	(void)node;
+	link_lost(link, reason, text, now_us);
 }

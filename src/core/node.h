@@ -142,6 +142,13 @@ struct sm_link *sm_node_on_link_open(struct sm_node *node, void *conn, uint16_t 
 void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us);
 /** sm_node_on_link_lost() - The connection broke; @text: why. The link is gone afterwards */
 void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text, uint64_t now_us);
+/**
+ * sm_node_on_link_refused() - The same where TLS ended it: @reason says why
+ *
+ * A TLS 1.3 client has finished before the server looks at its certificate: a refusal comes when the link is there.
+ */
+void sm_node_on_link_refused(struct sm_node *node, struct sm_link *link, enum sm_close_reason reason, const char *text,
+			     uint64_t now_us);
 /** sm_node_on_dial_failed() - @reason: SM_CLOSE_NONE if the network failed, else why we or they refused */
 void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_reason reason, const char *text,
 			    uint64_t now_us);

@@ -271,7 +271,10 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 	if (!h)
 		return;
 	if (h->link) {
-		sm_node_on_link_lost(d->node, h->link, text, sm_clock_now_us());
+		if (reason == SM_CLOSE_NONE)
+			sm_node_on_link_lost(d->node, h->link, text, sm_clock_now_us());
+		else
+			sm_node_on_link_refused(d->node, h->link, reason, text, sm_clock_now_us());
 	} else {
 		peer = sm_node_peer_by_port(d->node, h->dialled);
 		snprintf(line, sizeof(line), "%s: %s", sm_addr_format(sm_conn_remote(conn), addr),
