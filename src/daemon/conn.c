@@ -181,6 +181,7 @@ void sm_conn_fail(struct sm_conn *conn, int err, enum sm_close_reason reason, co
 		sm_connset_log_refusal(conn, reason, copy);
 	} else if (!conn->opened) {
 		set->counts.dial_failed++;
+		set->counts.dial_refused[reason] += reason != SM_CLOSE_NONE;
 	}
 	if (may_linger && !conn->busy)
 		linger(conn);

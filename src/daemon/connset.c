@@ -104,8 +104,10 @@ void sm_connset_log_refusal(struct sm_conn *conn, enum sm_close_reason reason, c
 		return;
 	}
 	if (!sm_log_allow(&set->log_limit, sm_clock_now_us(), LOG_BURST, LOG_PER_MINUTE,
-			  &suppressed))
+			  &suppressed)) {
+		sm_debug("control: refused %s: %s", addr, text); /* who asks for all gets all */
 		return;
+	}
 	if (suppressed)
 		snprintf(more, sizeof(more), " (%u such lines left out)", suppressed);
 	sm_warn("control: refused %s: %s%s", addr, text, more);

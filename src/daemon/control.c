@@ -17,6 +17,8 @@
 #define HOUSEKEEPING_MS 5000
 #define SETTLE_MS       50 /* network changes come in bursts */
 #define REPEAT_LOG_US   (60 * SM_SEC_US)
+#define LOG_BURST       10u
+#define LOG_PER_MINUTE  30u
 
 /* One control connection: the handle that the node knows it by */
 struct handle {
@@ -163,12 +165,34 @@ static void log_closed(struct sm_daemon *d, const struct sm_node_event *e,
 		       "peer %s: %s", info->name, text);
 }
 
+static void count_closed(struct sm_daemon *d, const struct sm_node_event *e)
+{
+	const unsigned reason = e->reason < SM_CLOSE_REASON_COUNT ? e->reason : SM_CLOSE_NONE;
+
+	(e->by_peer ? d->closed_by_peer : d->closed_by_us)[reason]++;
+}
+
+/* What a member can trigger as often as it likes: all of it only for who debugs */
+static void log_limited(struct sm_daemon *d, const char *line)
+{
+	uint32_t suppressed = 0;
+	char more[48] = "";
+
+	if (!sm_log_allow(&d->member_log_limit, sm_clock_now_us(), LOG_BURST, LOG_PER_MINUTE,
+			  &suppressed)) {
+		sm_debug("%s", line);
+		return;
+	}
+	if (suppressed)
+		snprintf(more, sizeof(more), " (%u such lines left out)", suppressed);
+	sm_warn("%s%s", line, more);
+}
+
 static void op_event(void *host, const struct sm_node_event *e)
 {
-	static struct sm_log_limit limit;
 	struct sm_daemon *d = host;
 	struct sm_peer_info info = {0};
-	char addr[SM_ADDR_STRLEN];
+	char addr[SM_ADDR_STRLEN], line[384];
 
 	if (e->peer)
 		sm_peer_info(d->node, e->peer, &info);
@@ -183,6 +207,7 @@ static void op_event(void *host, const struct sm_node_event *e)
 		log_session(d, &info, &e->addr);
 		break;
 	case SM_NODE_LINK_CLOSED:
+		count_closed(d, e);
 		log_closed(d, e, &info);
 		break;
 	case SM_NODE_REKEYED:
@@ -192,12 +217,14 @@ static void op_event(void *host, const struct sm_node_event *e)
 		sm_notice("peer %s moved to %s", info.name, sm_addr_format(&e->addr, addr));
 		break;
 	case SM_NODE_REFUSED:
-		if (sm_log_allow(&limit, sm_clock_now_us(), 10, 30, NULL))
-			sm_warn("refused %s (%s)", e->text, sm_close_reason_name(e->reason));
+		count_closed(d, e);
+		snprintf(line, sizeof(line), "refused %s (%s)", e->text,
+			 sm_close_reason_name(e->reason));
+		log_limited(d, line);
 		break;
 	case SM_NODE_PROTOCOL:
-		if (sm_log_allow(&limit, sm_clock_now_us(), 10, 30, NULL))
-			sm_warn("peer %s: %s", info.name, e->text);
+		snprintf(line, sizeof(line), "peer %s: %s", info.name, e->text);
+		log_limited(d, line);
 		break;
 	case SM_NODE_EVENT_COUNT:
 		break;

@@ -84,6 +84,9 @@ struct sm_daemon {
 	struct sm_list resolutions;   /* answers for the node that wait for the next turn */
 	struct sm_list pings;
 	uint64_t next_tag;
+	struct sm_log_limit member_log_limit;
+	/* links that ended, by reason; a peer's unknown ones count as SM_CLOSE_NONE, as a broken line does */
+	uint64_t closed_by_us[SM_CLOSE_REASON_COUNT], closed_by_peer[SM_CLOSE_REASON_COUNT];
 
 	uv_loop_t loop;
 	uv_async_t plane_wake, deferred;

@@ -104,20 +104,30 @@ static json_t *counters(const struct sm_daemon *d)
 	return o;
 }
 
+/* Those that are not zero, by name; @none is what SM_CLOSE_NONE means there */
+static json_t *reasons(const uint64_t *counts, const char *none)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < SM_CLOSE_REASON_COUNT; i++)
+		if (counts[i])
+			json_object_set_new(o, i ? sm_close_reason_name(i) : none,
+					    integer(counts[i]));
+	return o;
+}
+
 static json_t *control(const struct sm_daemon *d)
 {
 	const struct sm_conn_counts *c = sm_conn_set_counts(d->conns);
-	json_t *refused = json_object();
 
-	for (unsigned i = 0; i < SM_CLOSE_REASON_COUNT; i++)
-		if (c->refused[i])
-			json_object_set_new(refused, i ? sm_close_reason_name(i) : "left",
-					    integer(c->refused[i]));
-	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o}", "accepted",
+	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "accepted",
 			 integer(c->accepted), "dialled", integer(c->dialled), "opened",
 			 integer(c->opened), "unfinished", (int)c->unfinished, "dialling",
 			 (int)c->dialling, "open", (int)c->open, "dial_failed",
-			 integer(c->dial_failed), "refused", refused);
+			 integer(c->dial_failed), "refused", reasons(c->refused, "left"),
+			 "dial_refused", reasons(c->dial_refused, "none"), "closed_by_us",
+			 reasons(d->closed_by_us, "lost"), "closed_by_peer",
+			 reasons(d->closed_by_peer, "lost"));
 }
 
 static uint64_t resident_bytes(void)
