@@ -24,9 +24,9 @@ enum sm_drop {
 	SM_DROP_SOURCE_IP,     /* TUN: source is not the sender's */
 	SM_DROP_NO_ROUTE,      /* TUN: nobody has the destination */
 	SM_DROP_NO_SESSION,    /* the port is known but not connected */
-	SM_DROP_NO_BUFFER,
-	SM_DROP_TOO_BIG,   /* for the path, and the peer takes no parts */
-	SM_DROP_LIMIT,     /* packet limit of the epoch */
+	SM_DROP_NO_BUFFER,     /* none free, a frame in parts pushed out, or the event ring full */
+	SM_DROP_TOO_BIG,       /* for the path, and the peer takes no parts */
+	SM_DROP_LIMIT,         /* packet limit of the epoch */
 	SM_DROP_SEND,      /* the kernel refused the datagram (full queue, firewall, unreachable) */
 	SM_DROP_TAP_WRITE, /* the kernel refused the frame */
 	SM_DROP_MALFORMED, /* unknown kind, bad part */

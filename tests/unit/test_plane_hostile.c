@@ -207,6 +207,8 @@ static void test_replayed(void **state)
 	}
 	for (uint32_t i = 0; i < SM_ARRAY_SIZE(kept); i++)
 		send_from(i % 3 ? peer_fd : other_fd, &kept[i]);
+	/* Two sockets of the plane may have them: only the count says that all were looked at. */
+	node_wait_drop(&node, SM_DROP_REPLAYED, SM_ARRAY_SIZE(kept));
 	expect_nothing_but_sentinels();
 	assert_int_equal(node_drops(&node, SM_DROP_REPLAYED), SM_ARRAY_SIZE(kept));
 	node_poll(&node);
@@ -300,6 +302,7 @@ static void test_address(void **state)
 {
 	const struct sm_plane_event *event;
 	struct packet p = seal_frame(1, 1), late = seal_frame(1, 2), forged;
+	uint64_t since_us = sm_clock_now_us();
 
 	(void)state;
 	send_from(peer_fd, &p);
@@ -318,7 +321,8 @@ static void test_address(void **state)
 	assert_int_equal(event->session, 0x77000001);
 	assert_int_equal(event->to.family, 4);
 	assert_memory_equal(event->to.ip, node.addr.ip, 4);
-	assert_in_range(node_count_events(&node, SM_EVENT_ADDRESS), 1, 3);
+	assert_in_range(node_count_events(&node, SM_EVENT_ADDRESS), 1,
+			1 + (sm_clock_now_us() - since_us) / (100 * SM_MSEC_US));
 
 	/* A late one from elsewhere is delivered and says nothing, however long after. */
 	(void)poll(NULL, 0, 120);
@@ -500,6 +504,7 @@ static void test_refused_port(void **state)
 static void test_too_big_for_the_kernel(void **state)
 {
 	const struct sm_plane_event *event;
+	uint64_t since_us = sm_clock_now_us();
 
 	(void)state;
 	begin(1, 65535);
@@ -512,7 +517,8 @@ static void test_too_big_for_the_kernel(void **state)
 	node_wait_drop(&node, SM_DROP_TOO_BIG, 3);
 	event = node_wait_event(&node, SM_EVENT_PATH_MTU, 0);
 	assert_int_equal(event->session, 0x77000001);
-	assert_in_range(node_count_events(&node, SM_EVENT_PATH_MTU), 1, 2);
+	assert_in_range(node_count_events(&node, SM_EVENT_PATH_MTU), 1,
+			1 + (sm_clock_now_us() - since_us) / (100 * SM_MSEC_US));
 	(void)planes_frame(buf, OWN_MAC(1), OWN_MAC(0), 2, 60000);
 	tap_put(node.tap[0], buf, 60000);
 	assert_int_equal(poll(&(struct pollfd){.fd = peer_fd, .events = POLLIN}, 1, 5000), 1);
