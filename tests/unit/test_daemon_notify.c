@@ -298,6 +298,9 @@ static void run_command(enum ending ending, struct outcome *o)
 		int code = 99, r;
 
 		(void)dup2(err[1], STDERR_FILENO);
+		close(err[0]);
+		close(err[1]); /* only as stderr may it stay open */
+		close(pids[0]);
 		r = sm_detach_begin(&detach, &code);
 		if (r == 0)
 			daemon_part(&detach, ending, session, pids[1]);
