@@ -470,8 +470,9 @@ class Daemon:
             if ready:
                 self.notified += self.notify.recv(4096).decode().splitlines()
                 continue
-            assert self.process.poll() is None, (
-                f"{self} ended with {self.process.returncode}:\n{self.log()[-2000:]}")
+            if self.process.poll() is not None:
+                self.expected_exit = None
+                raise AssertionError(f"{self} ended with {self.process.returncode}:\n{self.log()[-2000:]}")
             assert time.monotonic() < end, f"{self} did not say {wanted}:\n{self.log()[-2000:]}"
 
     @property
