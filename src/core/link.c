@@ -603,7 +603,8 @@ static bool is_silent(struct sm_link *link, uint64_t now_us)
 	const struct sm_msg ping = { .type = SM_MSG_PING, .ping.token = now_us };
 	/* packets are not answered either: the peer may be gone, and dialling it anew should not wait */
 	const bool hurry = active && active->path.state == SM_PATH_DOWN;
-	const uint64_t quiet_us = hurry ? SM_SEC_US : SM_LINK_PING_US;
+	/* one that has restarted refuses the connection as soon as it is used */
+	const uint64_t quiet_us = active && active->path.asking_us ? SM_SEC_US : SM_LINK_PING_US;
 
 	if (link->asked_us && now_us >= link->asked_us + (hurry ? SM_LINK_HURRY_US : SM_LINK_ANSWER_US))
 		return true;
@@ -754,6 +755,21 @@ void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint
 	sm_node_flush(node);
 }
 
+/*
+ * The connection broke while READY was on its way to us: the peer may have got ours and send on the session
+ * already, and will go on, since sessions outlive connections. Its first packet says what READY would have.
+ */
+static void make_orphan(struct sm_link *link, uint64_t now_us)
+{
+	struct sm_session *s = link->session;
+
+	if (!s || s->ready || link->state != SM_LINK_READY)
+		return;
+	s->orphan = true;
+	s->drain_until_us = now_us + SM_EPOCH_OVERLAP_US;
+	link->session = NULL;
+}
+
 /* One that never got to READY was an attempt in vain: without back-off it would be repeated at once, for ever. */
 static void link_lost(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us)
 {
@@ -770,6 +786,7 @@ static void link_lost(struct sm_link *link, enum sm_close_reason reason, const c
 		peer->attempts++;
 	if (in_vain && reason != SM_CLOSE_NONE)
 		peer->refused = true;
+	make_orphan(link, now_us);
 	s = drop_unready(link, now_us);
 	sm_link_forget(link);
 	sm_node_tell(node, &event);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #define BACKOFF_FIRST_US (100 * SM_MSEC_US)
-#define BACKOFF_MAX_US (2 * SM_SEC_US)
+#define BACKOFF_MAX_US (1 * SM_SEC_US) /* with what the kernel's ARP adds, traffic is to be back in 3 s */
 #define BACKOFF_FAR_US (15 * SM_SEC_US) /* after BACKOFF_FAR_ATTEMPTS in vain */
 #define BACKOFF_FAR_ATTEMPTS 300u
 #define BACKOFF_REFUSED_US (5 * SM_SEC_US) /* someone said no: asking more often changes nothing */
