@@ -288,6 +288,8 @@ void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, un
 
 	if (!peer)
 		return;
+	if (s->orphan)
+		sm_peer_adopt_session(peer, s, now_us);
 	if (sm_session_on_epoch_event(s, epoch, event, now_us) & SM_SESSION_CHANGED) {
 		struct sm_node_event told = { .type = SM_NODE_REKEYED, .peer = peer, .number = epoch };
 
@@ -352,7 +354,7 @@ static void second_round(struct sm_node *node, struct sm_peer *peer, uint64_t no
 		if (peer->link[i])
 			sm_link_tick(peer->link[i], now_us);
 	if (!peer->configured && !peer->active && peer->state == SM_PEER_IDLE &&
-	    now_us >= peer->since_us + SM_RETIRE_PEER_US) {
+	    now_us >= peer->heard_us + SM_RETIRE_PEER_US) {
 		sm_peer_free(peer);
 		node->dirty = true;
 	}
@@ -368,7 +370,7 @@ static uint64_t peer_deadline(const struct sm_peer *peer)
 		if (!s || !s->started)
 			continue;
 		at = SM_MIN(at, sm_session_deadline(s));
-		if (s->draining) /* nothing is sent on it any more */
+		if (s->draining || s->orphan) /* nothing is sent on it */
 			continue;
 		at = SM_MIN(at, sm_stream_deadline(&s->stream));
 		at = SM_MIN(at, sm_path_deadline(&s->path));

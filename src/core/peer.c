@@ -413,6 +413,17 @@ void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t no
 	sm_peer_send_probe(peer, s, &s->path.remote, 0, now_us);
 }
 
+void sm_peer_adopt_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
+{
+	s->orphan = false;
+	s->ready = true;
+	s->ready_us = now_us;
+	if (!peer->live && (!peer->active || peer->active->created_us <= s->created_us))
+		sm_peer_use_session(peer, s, now_us);
+	else
+		sm_peer_drain_session(peer, s, now_us);
+}
+
 void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text, uint64_t now_us)
 {
 	struct sm_msg close = { .type = SM_MSG_CLOSE, .close.reason = (uint16_t)reason };
@@ -420,6 +431,13 @@ void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const 
 	snprintf(close.close.text, sizeof(close.close.text), "%s", text);
 	if (peer->active)
 		sm_peer_send_stream_msg(peer, peer->active, &close, now_us);
+	if (peer->active && !is_linked(peer, peer->active)) {
+		struct sm_node_event event = {
+			.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text
+		};
+
+		sm_node_tell(peer->node, &event); /* else the link tells */
+	}
 	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
 		if (peer->link[i])
 			peer->link[i]->state = SM_LINK_CLOSING;

@@ -118,6 +118,8 @@ void sm_peer_send_msg(struct sm_peer *peer, const struct sm_msg *msg, uint64_t n
 void sm_peer_end_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 void sm_peer_drain_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+/** sm_peer_adopt_session() - A packet came on an orphan: the peer sends on it, and so do we if it is the newest */
+void sm_peer_adopt_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 /** sm_peer_close_all() - CLOSE with @reason on every carrier, links and sessions gone */
 void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text, uint64_t now_us);
 void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us);

@@ -182,7 +182,7 @@ unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **
 	*ret_len = 0;
 	if (!s->started)
 		return todo;
-	if (s->draining)
+	if (s->draining || s->orphan)
 		return now_us >= s->drain_until_us ? SM_SESSION_DEAD : todo;
 	if (s->used_us && now_us >= s->used_us + SM_EPOCH_DIES_US)
 		return SM_SESSION_DEAD;
@@ -201,7 +201,7 @@ uint64_t sm_session_deadline(const struct sm_session *s)
 
 	if (!s->started)
 		return at;
-	if (s->draining)
+	if (s->draining || s->orphan)
 		return s->drain_until_us;
 	if (s->unconfirmed)
 		at = SM_MIN(at, s->confirm_at_us);

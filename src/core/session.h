@@ -57,6 +57,7 @@ struct sm_session {
 	struct sm_session_config config;
 	bool started;	/* keys are there, we accept packets */
 	bool ready;	/* the peer does too: we may send */
+	bool orphan;	/* started, but the connection broke before READY came: a packet says it too */
 	bool draining;	/* receive only, until drain_until_us */
 	uint64_t created_us, ready_us, drain_until_us;
 

@@ -275,12 +275,12 @@ struct sim_world *sim_world_new(const char *scenario, uint32_t run)
 {
 	const char *seed = getenv("SIM_SEED");
 	struct sim_world *w = calloc(1, sizeof(*w));
-	const uint64_t start = seed ? strtoull(seed, NULL, 0) : UINT64_C(0x51ed) + 7919 * (uint64_t)run;
+	const uint64_t base = seed ? strtoull(seed, NULL, 0) : UINT64_C(0x51ed);
 
 	assert(w);
-	printf("%s: SIM_SEED=%#llx\n", scenario, (unsigned long long)start);
+	printf("%s: SIM_SEED=%#llx run %u\n", scenario, (unsigned long long)base, run);
 	fflush(stdout);
-	w->rng.state = start;
+	w->rng.state = base + 7919 * (uint64_t)run;
 	w->trace = getenv("SIM_TRACE") != NULL;
 	w->now_us = 1000 * SM_SEC_US + rng_below(&w->rng, 1000000);
 	w->net = (struct sim_net){.delay_us = 5000, .jitter_us = 1000};
