@@ -172,6 +172,7 @@ int sm_picture_build(struct sm_node *node, struct sm_snapshot **ret_snapshot)
 	sm_list_for_each_safe(pos, after, &node->peers)
 		known++;
 	err = fill_sessions(node, s, picture);
+	s->awaited = known - s->member_count;
 	if (!err)
 		err = fill_ownership(node, s, known);
 	if (err) {

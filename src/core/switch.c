@@ -86,10 +86,8 @@ static enum sm_verdict to_port(const struct sm_snapshot *s, sm_port_t port, sm_p
 {
 	if (port == SM_PORT_LOCAL)
 		return drop(SM_DROP_FILTERED, ret_drop);
-	if (!has_session(s, port))
-		return drop(SM_DROP_NO_SESSION, ret_drop);
 	*ret_port = port;
-	return SM_VERDICT_PORT;
+	return has_session(s, port) ? SM_VERDICT_PORT : drop(SM_DROP_NO_SESSION, ret_drop);
 }
 
 static enum sm_verdict egress_tap(const struct sm_snapshot *s, const uint8_t *frame, size_t len,

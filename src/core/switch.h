@@ -48,7 +48,7 @@ enum sm_verdict {
 
 /**
  * sm_switch_egress() - A frame from the TAP (or packet from the TUN): where does it go?
- * @ret_port: for SM_VERDICT_PORT
+ * @ret_port: for SM_VERDICT_PORT, and for SM_DROP_NO_SESSION: whose session it needs
  * @ret_drop: for SM_VERDICT_DROP
  *
  * Learns that a foreign source MAC is local (a host behind our bridge).

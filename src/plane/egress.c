@@ -289,12 +289,22 @@ static bool send_frame(struct sm_worker *w, const struct sm_session_view *s, str
 	return true;
 }
 
+/* The frame's receivers are not connected yet, or not all of them. */
+static void hold(struct sm_worker *w, sm_port_t port, const struct sm_pbuf *frame)
+{
+	sm_held_keep(&w->held, port, frame->data, frame->len, w->now_us);
+	/* before the look at the publications in wait_for_work(); sm_plane_publish() has the reverse order */
+	atomic_store_explicit(&w->holds, 1, memory_order_seq_cst);
+}
+
 /* Return: true if the frame went to all, false if the turn's share is used up before */
 static bool flood(struct sm_worker *w, const struct sm_snapshot *s, struct sm_pbuf *frame,
 		  bool *ret_given)
 {
 	*ret_given = false;
-	if (s->member_count == 0)
+	if (s->awaited > 0 && w->flood_at == 0)
+		hold(w, SM_PORT_NONE, frame);
+	else if (s->member_count == 0)
 		sm_worker_drop(w, SM_DROP_NO_SESSION);
 	while (w->flood_at < s->member_count) {
 		sm_port_t port = s->members[w->flood_at];
@@ -320,7 +330,10 @@ static bool forward(struct sm_worker *w, const struct sm_snapshot *s, struct sm_
 	switch (s ? sm_switch_egress(s, frame->data, frame->len, w->now_us, &port, &why)
 		  : SM_VERDICT_DROP) {
 	case SM_VERDICT_DROP:
-		sm_worker_drop(w, why);
+		if (why == SM_DROP_NO_SESSION && s && s->awaited > 0)
+			hold(w, port, frame);
+		else
+			sm_worker_drop(w, why);
 		w->flood_at = 0; /* a new snapshot may say so amid a flood */
 		break;
 	case SM_VERDICT_PORT:
@@ -334,6 +347,36 @@ static bool forward(struct sm_worker *w, const struct sm_snapshot *s, struct sm_
 	if (all && !given)
 		sm_pbuf_put(&w->pool, frame);
 	return all;
+}
+
+struct releasing {
+	struct sm_worker *w;
+	const struct sm_snapshot *s;
+};
+
+static void send_held(void *arg, sm_port_t port, const uint8_t *data, uint32_t len)
+{
+	struct releasing *r = arg;
+	struct sm_pbuf *copy = copy_of(r->w, data, len);
+
+	if (copy && !send_frame(r->w, r->s->send[port], copy, true))
+		sm_pbuf_put(&r->w->pool, copy);
+}
+
+void sm_egress_held_turn(struct sm_worker *w)
+{
+	struct releasing r = {.w = w};
+
+	if (w->held_seen == w->generation_seen)
+		return;
+	w->held_seen = w->generation_seen;
+	r.s = sm_worker_snapshot(w);
+	w->mark_ns = sm_clock_now_ns();
+	w->queued = 0;
+	sm_held_release(&w->held, r.s, w->now_us, send_held, &r);
+	flush(w);
+	if (w->held.count == 0)
+		atomic_store_explicit(&w->holds, 0, memory_order_relaxed);
 }
 
 void sm_egress_turn(struct sm_worker *w)

@@ -81,6 +81,8 @@ static int init_worker(struct sm_worker *w, struct sm_plane *plane, uint32_t ind
 		err = get_batch(w, w->rx_handed);
 	if (!err)
 		err = init_rings(w);
+	if (!err)
+		err = sm_held_init(&w->held, plane->config.frame_max);
 	if (err)
 		return err;
 	sm_parts_init(&w->parts, &w->pool, plane->config.frame_max);
@@ -96,6 +98,7 @@ static void done_worker(struct sm_worker *w)
 		sm_ring_done(&w->handed[i]);
 	free(w->handed);
 	sm_ring_done(&w->events);
+	sm_held_done(&w->held);
 	sm_pbuf_pool_done(&w->pool);
 	free(w->ports);
 }
@@ -236,6 +239,18 @@ void sm_plane_free(struct sm_plane *plane)
 	free(plane);
 }
 
+/* A worker that sleeps on frames for a session must see that it is there (sm_egress_held_turn()). */
+static void wake_holders(struct sm_plane *plane)
+{
+	for (uint32_t i = 0; i < plane->config.workers; i++) {
+		struct sm_worker *w = &plane->workers[i];
+
+		if (atomic_load_explicit(&w->holds, memory_order_seq_cst) &&
+		    atomic_exchange_explicit(&w->idle, 0, memory_order_seq_cst))
+			(void)!eventfd_write(w->wake_fd, 1);
+	}
+}
+
 void sm_plane_publish(struct sm_plane *plane, struct sm_snapshot *snapshot)
 {
 	/* The order of these two, and of the loads in retire_passed(), is explained in worker.c. */
@@ -251,6 +266,7 @@ void sm_plane_publish(struct sm_plane *plane, struct sm_snapshot *snapshot)
 		*plane->retired_tail = old;
 		plane->retired_tail = &old->retired_next;
 	}
+	wake_holders(plane);
 	retire_passed(plane);
 }
 

@@ -222,6 +222,16 @@ static uint64_t deadline(const struct sm_worker *w)
 	return at;
 }
 
+/*
+ * Was something published since held frames were last looked at? Either this load sees the publication,
+ * or the control thread sees @holds and @idle, which were set before: one of the two does not miss it.
+ */
+static bool held_overtaken(const struct sm_worker *w)
+{
+	return atomic_load_explicit(&w->holds, memory_order_seq_cst) &&
+	       atomic_load_explicit(&w->plane->generation, memory_order_seq_cst) != w->held_seen;
+}
+
 /* Sleeps in poll, offline, until something is to be done. */
 static void wait_for_work(struct sm_worker *w)
 {
@@ -239,8 +249,8 @@ static void wait_for_work(struct sm_worker *w)
 	eventfd_t ignored;
 
 	/* The old value says nothing: what others did before is seen in the rings. */
-	(void)atomic_exchange_explicit(&w->idle, 1, memory_order_acq_rel);
-	if (!sm_ingress_has_handed(w)) {
+	(void)atomic_exchange_explicit(&w->idle, 1, memory_order_seq_cst);
+	if (!sm_ingress_has_handed(w) && !held_overtaken(w)) {
 		go_offline(w);
 		(void)ppoll(fds, POLL_COUNT, until_us == SM_NEVER ? NULL : &timeout, NULL);
 		pass_on(w);
@@ -261,6 +271,7 @@ static bool turn(struct sm_worker *w)
 {
 	bool handed = false, more;
 
+	sm_egress_held_turn(w);
 	if (w->pending_at < w->pending_count || (w->tap_more && tap_usable(w)))
 		sm_egress_turn(w);
 	if (w->udp_more && udp_usable(w))

@@ -13,6 +13,7 @@
 #include "base/ring.h"
 #include "io/tun.h"
 #include "io/udp.h"
+#include "plane/held.h"
 #include "plane/parts.h"
 #include "plane/plane.h"
 
@@ -77,8 +78,9 @@ struct sm_worker {
 	/* Read and written by others too */
 	_Alignas(64) _Atomic uint64_t generation; /* announced, SM_WORKER_OFFLINE while asleep */
 	_Alignas(64) _Atomic uint32_t idle;       /* about to sleep or asleep: wants a wake-up */
-	struct sm_ring events;                    /* to the control thread */
-	struct sm_ring *handed;                   /* by the worker that hands over */
+	_Atomic uint32_t holds; /* frames wait for a session: wake at a new snapshot */
+	struct sm_ring events;  /* to the control thread */
+	struct sm_ring *handed; /* by the worker that hands over */
 
 	struct sm_plane *plane;
 	uint32_t index;
@@ -107,6 +109,8 @@ struct sm_worker {
 	uint32_t queued;   /* datagrams of this turn */
 	struct sm_out out[SM_BATCH_MAX];
 	uint32_t out_count;
+	struct sm_held held;
+	uint64_t held_seen; /* publication that sm_held_release() was last called for */
 
 	/* Ingress: received datagrams, frames to be written */
 	struct sm_udp_message rx[SM_BATCH_MAX], rx_handed[SM_BATCH_MAX];
@@ -186,6 +190,9 @@ bool sm_worker_tap_error(struct sm_worker *w, int err, bool writing);
 
 /** sm_worker_main() - The thread; @arg: struct sm_worker */
 void *sm_worker_main(void *arg);
+
+/** sm_egress_held_turn() - After a publication: send what newly connected peers have missed */
+void sm_egress_held_turn(struct sm_worker *w);
 
 /** sm_egress_turn() - One batch from TAP to UDP */
 void sm_egress_turn(struct sm_worker *w);

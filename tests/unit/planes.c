@@ -121,7 +121,8 @@ void node_publish(struct node *n)
 	s->mode = n->mode;
 	s->generation = ++n->published;
 	s->port_count = s->session_count = n->members + 1;
-	s->member_count = n->members;
+	s->member_count = n->unconnected ? 0 : n->members;
+	s->awaited = n->members - s->member_count;
 	s->owner = views;
 	s->sessions = calloc(s->session_count, sizeof(*s->sessions));
 	s->send = calloc(s->port_count, sizeof(*s->send));
@@ -137,7 +138,7 @@ void node_publish(struct node *n)
 						 OWN_MAC(n->second && port < 2 ? 1 - port : port),
 						 port),
 				 0);
-		if (port == 0)
+		if (port == 0 || n->unconnected)
 			continue;
 		*v = (struct sm_session_view){.index = 0x77000000 + port,
 					      .port = (sm_port_t)port,

@@ -339,6 +339,37 @@ static void test_flood(void **state)
 	planes_part(&a, &b);
 }
 
+/* What is sent before there is a session comes when there is one: in order, once, to whom it is meant. */
+static void test_held_until_connected(void **state)
+{
+	(void)state;
+	planes_join(&a, &b, 1, PLANES_FRAME_MAX);
+	a.unconnected = true;
+	node_start(&a);
+	node_start(&b);
+	(void)planes_frame(buf, UINT64_C(0xffffffffffff), OWN_MAC(0), 1, 60);
+	tap_put(a.tap[0], buf, 60);
+	(void)planes_frame(buf, OWN_MAC(1), OWN_MAC(0), 2, 1500);
+	tap_put(a.tap[0], buf, 1500);
+	assert_int_equal(tap_get(b.tap[0], buf, sizeof(buf), 20), 0);
+	a.unconnected = false;
+	node_publish(&a);
+	for (uint32_t i = 1; i <= 2; i++) {
+		uint32_t len = tap_get(b.tap[0], buf, sizeof(buf), 5000);
+
+		assert_int_equal(len, i == 1 ? 60 : 1500);
+		assert_int_equal(planes_frame_number(buf, len), i);
+	}
+	/* Another publication, and a loss of the session, bring nothing again. */
+	node_publish(&a);
+	a.unconnected = true;
+	node_publish(&a);
+	a.unconnected = false;
+	assert_int_equal(tap_get(b.tap[0], buf, sizeof(buf), 20), 0);
+	assert_int_equal(node_drops(&a, SM_DROP_NO_SESSION), 0);
+	planes_part(&a, &b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -351,6 +382,7 @@ int main(void)
 		cmocka_unit_test(test_publish_under_load),
 		cmocka_unit_test(test_idle_retire),
 		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_held_until_connected),
 	};
 
 	if (sm_crypto_init() < 0)
