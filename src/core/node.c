@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define DIAL_PACE_US (2 * SM_MSEC_US)
 #define LEARNED_MACS 16384u
 #define CONTROL_PACKETS 4u /* control datagrams under construction at a time */
 #define CONTROL_PACKET_LEN 2048u
@@ -153,6 +154,9 @@ int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers, 
 		peer->refused = false;
 		if (!peer->live)
 			sm_peer_schedule_dial(peer, true, now_us);
+		/* the first at once, a thousand spread over two seconds */
+		if (peer->dial_at_us != SM_NEVER)
+			peer->dial_at_us = now_us + i * DIAL_PACE_US;
 		sm_peer_update_state(peer, now_us);
 	}
 	sm_list_for_each_safe(pos, after, &node->peers) {
