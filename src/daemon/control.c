@@ -343,8 +343,6 @@ static void on_plane_event(void *arg, const struct sm_plane_event *e)
 	case SM_EVENT_CONTROL:
 		sm_node_on_control_packet(d->node, e->session, e->kind, e->body, e->len, &e->from,
 					  &e->to, now_us);
-		if (e->newest)
-			sm_node_on_address(d->node, e->session, &e->from, &e->to, now_us);
 		break;
 	case SM_EVENT_ADDRESS:
 		sm_node_on_address(d->node, e->session, &e->from, &e->to, now_us);
