@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Measures a whole tunnel between network namespaces, each figure beside its
+# reference in the same run: handshake, memory, ping, TCP, UDP, time from start
+# to the first ping. Writes build/bench/tunnel.json and prints its tables.
+#
+# usage: bench.sh [--quick] [--rounds N] [PART...]
+#        bench.sh --markdown | --write-doc      tables of the last run, printed
+#                                               or put into docs/PERFORMANCE.md
+#   PART      handshake, memory, latency, tcp, udp, startup, perf; default: all
+#   SM_BUILD  build folder to measure (default: build)
+set -eu
+unset CDPATH
+top=$(cd "$(dirname "$0")/.." && pwd)
+case " $* " in
+*" --markdown "* | *" --write-doc "* | *" --help "* | *" -h "*) ;;
+*)
+	[ "$(id -u)" = 0 ] || {
+		echo "bench: network namespaces need root: sudo make bench" >&2
+		exit 1
+	}
+	[ -x "${SM_BUILD:-$top/build}/shadowmesh" ] || {
+		echo "bench: ${SM_BUILD:-$top/build}/shadowmesh is not built: run make first" >&2
+		exit 1
+	}
+	;;
+esac
+exec /usr/bin/python3 "$top/tests/bench/tunnel.py" "$@"

@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""
+Measures a whole tunnel: real daemons in network namespaces, each figure beside its reference, which is
+taken in the same run and in turn with it. Writes JSON, prints tables.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+from pair import Pair, laboratory, resident_kb, say
+import handshake
+import latency
+import memory
+import report
+import startup
+import throughput
+
+PARTS = ("handshake", "memory", "latency", "tcp", "udp", "startup", "perf")
+FILE = os.path.join(laboratory.BUILD, "bench", "tunnel.json")
+DOCUMENT = os.path.join(laboratory.SOURCE, "docs", "PERFORMANCE.md")
+BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
+TOP_SYMBOLS = 10
+
+
+def environment():
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"model name\s*: (.*)", file.read())
+    version = laboratory.sh(laboratory.SHADOWMESH, "version").splitlines()
+    return {"date": datetime.date.today().isoformat(), "cpu": cpu[1] if cpu else os.uname().machine,
+            "cores": os.cpu_count(), "kernel": os.uname().release,
+            "version": version[0], "openssl": next((v for v in version if "OpenSSL" in v), ""),
+            "load": f"{os.getloadavg()[0]:.1f}"}
+
+
+def perf(pair, seconds):
+    """The symbols that use most CPU, of both daemons, during one TCP stream."""
+    if not shutil.which("perf"):
+        return {"missing": "perf is not installed (Debian: linux-perf)"}
+    command = f"perf record -g -p PID,PID -- sleep {seconds}"
+    pair.set_mtu(1400)
+    with tempfile.TemporaryDirectory() as folder, pair.load("tunnel", 60):
+        data = os.path.join(folder, "data")
+        laboratory.sh("perf", "record", "-q", "-g", "-o", data, "-p", f"{pair.alice.pid},{pair.bob.pid}",
+                      "--", "sleep", str(seconds), timeout=60)
+        text = laboratory.sh("perf", "report", "-i", data, "--stdio", "--no-children", "-g", "none",
+                             "--sort", "dso,symbol", timeout=120)
+    pair.set_mtu(1500)
+    rows = re.findall(r"^\s*(\d+\.\d+%)\s+(\S+)\s+\[[k.]\] (\S+)", text, re.M)
+    if not rows:
+        return {"missing": "perf saw no samples: " + " ".join(text.split())[:200]}
+    return {"command": command, "symbols": [{"share": share, "object": dso, "symbol": symbol}
+                                            for share, dso, symbol in rows[:TOP_SYMBOLS]]}
+
+
+def measure(parts, rounds, quick):
+    result = {"environment": environment(), "rounds": rounds, "quick": quick}
+    if "handshake" in parts:
+        result["handshake"] = handshake.measure(3 if quick else 20)
+    if "memory" in parts:
+        result["memory"] = memory.measure((1, 4) if quick else (1, 4, 16))
+    if "startup" in parts:
+        result["startup"] = startup.measure(3 if quick else 10)
+    result["profile"] = {}
+    with Pair() as pair:
+        pair.start()
+        if "latency" in parts:
+            pings = 300 if quick else 2500
+            result["latency"] = {"idle": latency.measure(pair, rounds, pings, load=False)}
+            result["profile"]["pings"] = pair.profile()
+            result["latency"]["beside_tcp"] = latency.measure(pair, rounds, pings, load=True)
+            pair.restart()
+        if "tcp" in parts:
+            result["tcp"] = throughput.tcp(pair, rounds, 1 if quick else 3)
+            result["profile"]["TCP"] = pair.profile()
+        if "memory" in parts and "tcp" in parts:
+            result["memory"]["after_tcp_kb"] = {d.name: resident_kb(d)["rss"] for d in (pair.alice, pair.bob)}
+        if "udp" in parts:
+            pair.restart()
+            result["udp"] = throughput.udp(pair, 1 if quick else min(rounds, 3), 1, 2 if quick else 4)
+            result["profile"]["UDP"] = pair.profile()
+        if "perf" in parts:
+            say("perf: one TCP stream")
+            result["perf"] = perf(pair, 1 if quick else 4)
+        result["drops"] = {daemon.name: daemon.drops() for daemon in (pair.alice, pair.bob)}
+    return result
+
+
+def write_document(text):
+    """Puts the tables between the two marks of docs/PERFORMANCE.md."""
+    with open(DOCUMENT) as file:
+        old = file.read()
+    head, begin, rest = old.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"bench: {DOCUMENT} has no lines {BEGIN.strip()} and {END.strip()}")
+    with open(DOCUMENT, "w") as file:
+        file.write(head + BEGIN + "\n" + text + "\n" + END + tail)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench.sh", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison (5)")
+    parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
+    parser.add_argument("--json", default=FILE, metavar="FILE", help=f"result ({FILE})")
+    parser.add_argument("--markdown", action="store_true", help="measure nothing: tables of the last run")
+    parser.add_argument("--write-doc", action="store_true", help="the same, into docs/PERFORMANCE.md")
+    options = parser.parse_args()
+    if options.markdown or options.write_doc:
+        if not os.path.exists(options.json):
+            sys.exit(f"bench: there is no {options.json}: run make bench first")
+        with open(options.json) as file:
+            text = report.markdown(json.load(file))
+        if options.write_doc:
+            write_document(text)
+        else:
+            print(text)
+        return
+    unknown = set(options.parts) - set(PARTS)
+    if unknown or options.rounds < 1:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}" if unknown else "--rounds is at least 1")
+    result = measure(options.parts or PARTS, 1 if options.quick else options.rounds, options.quick)
+    os.makedirs(os.path.dirname(os.path.abspath(options.json)), exist_ok=True)
+    with open(options.json, "w") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    print(report.markdown(result))
+    say(f"written: {options.json}")
+
+
+if __name__ == "__main__":
+    main()
