@@ -22,6 +22,13 @@ static int fail(char *error, int err, const char *what, const char *why)
 
 /* -- locks -- */
 
+static int lock_failed(char *error, int err)
+{
+	snprintf(error, SM_DAEMON_ERROR_MAX, "cannot make a lock in %s: %s", sm_lock_runtime_dir(),
+		 strerror(-err));
+	return err;
+}
+
 static int take_port_lock(struct sm_daemon *d, bool udp, uint16_t port, int *ret_fd, char *error)
 {
 	char name[32], note[SM_NAME_MAX + 48], holder[SM_HOLDER_MAX];
@@ -38,7 +45,7 @@ static int take_port_lock(struct sm_daemon *d, bool udp, uint16_t port, int *ret
 		return fd;
 	}
 	if (fd < 0)
-		return fail(error, fd, "cannot lock the port", strerror(-fd));
+		return lock_failed(error, fd);
 	*ret_fd = fd;
 	return 0;
 }
@@ -75,7 +82,7 @@ static int take_locks(struct sm_daemon *d, char *error)
 		return fd;
 	}
 	if (fd < 0)
-		return fail(error, fd, "cannot lock the network's name", strerror(-fd));
+		return lock_failed(error, fd);
 	d->network_lock = fd;
 	if (d->config->transport.data_port)
 		err = take_port_lock(d, true, d->config->transport.data_port, &d->udp_lock, error);
