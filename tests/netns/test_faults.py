@@ -12,14 +12,13 @@ import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
 
 import pytest
 
-from faults import RESUME, Block, Flow, Flows, Transfer, nft, pause_until
-from lab import (CONTROL_PORT, DATA_PORT, EXPERIMENTAL, SANITIZED, SHADOWMESH, SLOW, Lab, iperf3,
-                 patterned, ping, tcp_both_ways, wait_for)
+from faults import RESUME, Block, Flows, Transfer, nft, pause_until
+from lab import (CONTROL_PORT, DATA_PORT, EXPERIMENTAL, SANITIZED, SLOW, Lab, patterned, ping,
+                 tcp_both_ways, wait_for)
 
 
 def kill_and_start(daemon, flows, within=RESUME):
@@ -308,3 +307,352 @@ def test_nat_rebinds(lab):
             wait_for(lambda b=before: alice.peer(bob)["path"]["remote"] != b, what="alice to follow")
             flows.wait_resumed(since)
         assert alice.peer(bob)["path"]["remote"].startswith("198.51.100.99:")
+
+
+# --- clocks ---
+
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+
+
+class Clock:
+    """A daemon's wall clock, apart from the machine's; it can be set while the daemon runs."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.path = os.path.join(daemon.folder, "clock")
+        self.set("+0")
+        daemon.extra_env.update(LD_PRELOAD=FAKETIME, FAKETIME_TIMESTAMP_FILE=self.path, FAKETIME_NO_CACHE="1",
+                                FAKETIME_DONT_FAKE_MONOTONIC="1")
+
+    def set(self, offset):
+        with open(self.path + ".new", "w") as file:
+            file.write(offset + "\n")
+        os.rename(self.path + ".new", self.path)
+
+    def days_left(self):
+        """Of its certificate, as the daemon sees it."""
+        return self.daemon.status()["node"]["certificate"]["days_left"]
+
+
+def clock_steps(lab):
+    """A day forward and back, on one side, while traffic flows; and it can connect anew each time."""
+    alice, bob = lab.mesh("alice", "bob", start=False)
+    clock = Clock(bob)
+    alice.start(wait=False)
+    bob.start()
+    alice.wait_ready()
+    lab.wait_mesh(alice, bob)
+    normal, uptime = clock.days_left(), bob.status()["uptime_us"]
+    with Flows(alice, bob) as flows:
+        for offset, days in (("+1d", -1), ("-1d", 1), ("+0", 0)):
+            session = alice.peer(bob)["session"]["index"]
+            since = time.monotonic()
+            clock.set(offset)
+            wait_for(lambda d=days: clock.days_left() - normal in (d, d - 1), what="the clock to step")
+            flows.run_for(0.5)
+            assert flows.longest_gap(since) < 0.5 * SLOW
+            assert alice.peer(bob)["session"]["index"] == session
+            alice.kill()
+            flows.wait_stopped()
+            since = time.monotonic()
+            alice.start(wait=False)
+            flows.wait_resumed(since)
+            alice.wait_ready()
+    assert bob.status()["uptime_us"] - uptime < 100e6, "only the wall clock was to step"
+
+
+if not SANITIZED:  # a sanitizer does not run under a preloaded library
+    def test_clock_steps_by_a_day(lab):
+        clock_steps(lab)
+
+
+# --- bad wires ---
+
+# between the two wires: what a bit flip did is not to be caught by UDP's checksum
+NO_CHECKSUM = f"""
+table bridge wire {{
+	chain forward {{ type filter hook forward priority 0; ether type ip udp dport {DATA_PORT} udp checksum set 0; }}
+}}
+"""
+
+
+class Watch:
+    """Frames of our own EtherType from one card to the other's: each is seen at most once and whole."""
+
+    def __init__(self, a, b, seed):
+        self.out, self.into = a.raw(EXPERIMENTAL), b.raw(EXPERIMENTAL)
+        self.head = b.mac + a.mac + struct.pack("!H", EXPERIMENTAL)
+        self.body = patterned(seed, 1200)
+        self.count = 0
+
+    def frame(self, number):
+        size = 60 + number * 7 % 1100
+        return self.head + struct.pack("!I", number) + self.body[:size]
+
+    def send(self, count, batch=20):
+        for i in range(count):
+            self.out.send(self.frame(self.count))
+            self.count += 1
+            if i % batch == batch - 1:
+                time.sleep(0.002)  # a pace, not a wait: the card's queue is short
+
+    def arrived(self):
+        """The numbers of all that has come by now; an AssertionError for a strange or repeated one."""
+        numbers = []
+        for frame in self.into.drain():
+            number = struct.unpack_from("!I", frame, 14)[0]
+            assert number < self.count and frame == self.frame(number), f"not what was sent: {frame.hex()}"
+            numbers.append(number)
+        assert len(set(numbers)) == len(numbers), "a frame came twice"
+        return numbers
+
+
+WIRES = [
+    ("duplicate 5%", "duplicate", 1.0),
+    ("reorder 5% reorder-gap 3", "late", 1.0),
+    ("loss 1%", "lost", 0.95),
+    ("loss 10%", "lost", 0.8),
+    ("corrupt 1%", "forged", 0.95),
+]
+
+
+def test_bad_wires(lab):
+    """Duplicates, disorder, loss, flipped bits: counted under their names, harmless above."""
+    alice, bob = lab.mesh("alice", "bob", families=(4,), impair=("--seed", "7"))
+    nft(lab.bridge, NO_CHECKSUM)
+    wire = lab.wires["alice"]
+    for number, (settings, counter, share) in enumerate(WIRES):
+        before = bob.peer(alice)["counters"]
+        watch = Watch(alice, bob, number)
+        wire.say("set " + settings)
+        watch.send(2000)
+        tcp_both_ways(alice, bob, bob.ip4, mbytes=1, port=5001 + number)
+        assert ping(alice, bob.ip4, count=20, deadline=1).received >= 20 * share * 0.75
+        assert alice.is_up(bob) and bob.is_up(alice)
+        wire.say("clear")
+        assert ping(alice, bob.ip4, count=1).received == 1  # behind all that was sent
+        arrived = watch.arrived()
+        assert len(arrived) >= 2000 * share * 0.98, f"{settings}: {len(arrived)} of 2000 arrived"
+        after = bob.peer(alice)["counters"]
+        assert after[counter] > before[counter], f"{settings}: {before}, {after}"
+        if counter == "duplicate":
+            assert bob.drops()["replayed"] >= after["duplicate"]
+        if counter == "forged":
+            assert bob.drops()["forged"] > 0 and wire.stats()["a2b"]["corrupted"] > 0
+
+
+# --- keys ---
+
+
+def test_rekey_under_load(lab):
+    """TCP and a flood of UDP both ways, new keys every second: no packet is lost by that."""
+    alice, bob = lab.mesh("alice", "bob", sections={"Transport": {"RekeyAfter": "1s"}})
+    begin = time.monotonic()
+    transfers = [Transfer(alice, bob, bob.ip4, 30_000_000), Transfer(bob, alice, alice.ip4, 30_000_000)]
+    with Flows(alice, bob, interval=0.0005, size=1000) as flows:
+        flows.run_for(10)
+        seconds = time.monotonic() - begin
+        flows.stop_whole()
+    for transfer in transfers:
+        assert transfer.end() > 10 << 20
+    for a, b in ((alice, bob), (bob, alice)):
+        entry = a.peer(b)
+        assert entry["session"]["rekeys"] >= seconds / 2.5 / SLOW, entry["session"]
+        counters = {name: entry["counters"][name] for name in ("lost", "late", "duplicate", "forged")}
+        assert not any(counters.values()), f"{a} from {b}: {counters}"
+        assert not a.drops().keys() - {"no_session"}, a.drops()
+
+
+# --- what an administrator does ---
+
+
+def test_card_down_and_up(lab):
+    alice, bob = lab.mesh("alice", "bob")
+    with Flows(alice, bob) as flows:
+        for daemon in (alice, bob):
+            daemon.machine.ip("link set smesh0 down")
+            flows.wait_stopped()
+            since = time.monotonic()
+            daemon.machine.ip("link set smesh0 up")
+            flows.wait_resumed(since)
+    assert alice.peer(bob)["session"]["rekeys"] == 0
+
+
+def test_underlay_mtu_is_lowered(lab):
+    """On alice's side while TCP runs both ways, then on bob's; full frames still cross."""
+    alice, bob = lab.mesh("alice", "bob")
+    transfers = [Transfer(alice, bob, bob.ip4, 20_000_000), Transfer(bob, alice, alice.ip4, 20_000_000)]
+    with Flows(alice, bob) as flows:
+        for daemon in (alice, bob):
+            since = time.monotonic()
+            lab.bridge.ip(f"link set {daemon.name} mtu 1300")
+            daemon.machine.ip("link set eth0 mtu 1300")
+            flows.wait_resumed(since)
+            for transfer in transfers:
+                transfer.wait_more(1 << 20)
+            assert ping(alice, bob.ip4, size=1472, df=True).lost == 0
+            assert ping(bob, alice.ip4, size=1472, df=True).lost == 0
+    for transfer in transfers:
+        transfer.end()
+
+
+def test_stopped_for_10_s(lab):
+    """SIGSTOP and SIGCONT, as a debugger or a frozen machine does."""
+    alice, bob = lab.mesh("alice", "bob")
+    with Flows(alice, bob) as flows:
+        bob.signal(signal.SIGSTOP)
+        begin = time.monotonic()
+        wait_for(lambda: alice.peer(bob)["state"] == "silent", 8, "alice to notice")
+        pause_until(begin + 10)
+        since = time.monotonic()
+        bob.signal(signal.SIGCONT)
+        flows.wait_resumed(since)
+        alice.wait_up(bob)
+
+
+def test_reload_loses_nothing(lab):
+    alice, bob = lab.mesh("alice", "bob")
+    with Flows(alice, bob, interval=0.001) as flows:
+        for _ in range(5):
+            for daemon in (alice, bob):
+                position = daemon.log_size()
+                daemon.signal(signal.SIGHUP)
+                daemon.wait_log("reloaded", position=position)
+        flows.run_for(0.2)
+        flows.stop_whole()
+    assert alice.peer(bob)["session"]["rekeys"] == 0
+
+
+# --- disks ---
+
+
+def test_log_on_a_full_disk(lab):
+    """The log's disk is full: what is said is lost, frames are not; and it goes on when there is room."""
+    alice, bob = lab.mesh("alice", "bob", start=False)
+    mount = os.path.join(lab.tmp, "disk")
+    os.mkdir(mount)
+    script = f"mount -t tmpfs -o size=64k disk {mount} && exec 2>>{mount}/log && exec \"$@\""
+    alice.start(wait=False)
+    bob.start(wrapper=("unshare", "-m", "sh", "-c", script, "--"))
+    alice.wait_ready()
+    lab.wait_mesh(alice, bob)
+    disk = f"/proc/{bob.pid}/root{mount}"
+    with Flows(alice, bob) as flows:
+        since = time.monotonic()
+        with pytest.raises(OSError), open(f"{disk}/fill", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        size = os.path.getsize(f"{disk}/log")
+        for _ in range(50):  # each says something
+            bob.ask("reload")
+        assert os.path.getsize(f"{disk}/log") <= -(-size // 4096) * 4096, "is the disk full?"
+        flows.run_for(0.5)
+        assert flows.longest_gap(since) < 0.5 * SLOW
+        os.unlink(f"{disk}/fill")
+        size = os.path.getsize(f"{disk}/log")
+        bob.ask("reload")
+        wait_for(lambda: os.path.getsize(f"{disk}/log") > size, what="the log to go on")
+
+
+def test_read_only_runtime_directory(lab):
+    """At start it is refused by name; while running nothing comes of it but what is left at the end."""
+    alice, bob = lab.mesh("alice", "bob")
+    folder = bob.machine.runtime
+    script = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder} && exec \"$@\""
+    bob.stop()
+    position = bob.log_size()
+    bob.start(wait=False, wrapper=("unshare", "-m", "sh", "-c", script, "--"))
+    assert bob.wait() == 1
+    said = bob.log(position)
+    assert re.search(rf"error .*{re.escape(folder)}.*Read-only file system", said), said
+
+    script = f"mount --bind {folder} {folder} && exec \"$@\""
+    bob.start(wrapper=("unshare", "-m", "sh", "-c", script, "--"))
+    lab.wait_mesh(alice, bob)
+    with Flows(alice, bob) as flows:
+        since = time.monotonic()
+        subprocess.run(["nsenter", f"--mount=/proc/{bob.pid}/ns/mnt", "mount", "-o", "remount,ro,bind", folder],
+                       check=True)
+        bob.signal(signal.SIGHUP)
+        bob.wait_log("reloaded", position=position)
+        assert bob.is_up(alice)
+        flows.run_for(0.5)
+        assert flows.longest_gap(since) < 0.5 * SLOW
+    bob.signal(signal.SIGTERM)
+    assert bob.wait() == 0
+    os.unlink(bob.socket_path)  # it could not
+
+
+# --- long ones, which ran beside all the others ---
+
+
+class Outages:
+    """
+    [ alice ] ==== internet ====+==== [ bob ]    unplugged for a minute
+                                +==== [ carol ]  all packets lost in silence for a minute
+                                +==== [ dave ]   TCP lost in silence, UDP passes; RekeyAfter = 4s
+    """
+
+    LENGTH = 60
+
+    def __init__(self):
+        self.lab = Lab()
+        self.alice, self.bob, self.carol, self.dave = self.lab.mesh(
+            "alice", "bob", "carol", "dave", sections={"Transport": {"RekeyAfter": "4s"}})
+        self.flows = {one.name: Flows(self.alice, one, interval=0.05)
+                      for one in (self.bob, self.carol, self.dave)}
+        self.begin = time.monotonic()
+        self.lab.unplug(self.bob.machine)
+        self.silence = Block(self.carol, [""], [""])
+        tcp = [f"tcp dport {CONTROL_PORT}", f"tcp sport {CONTROL_PORT}"]
+        self.no_tcp = Block(self.dave, tcp, tcp)
+
+    def close(self):
+        for flows in self.flows.values():
+            flows.__exit__(True)
+        self.lab.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outages(request):
+    wanted = [item for item in request.session.items
+              if item.module is request.module and "outages" in item.function.__code__.co_varnames]
+    made = Outages() if wanted else None
+    yield made
+    if made:
+        made.close()
+
+
+def test_tcp_blocked_for_long(outages):
+    """The session lives without its control connection and rekeys over the sealed stream."""
+    alice, dave, flows = outages.alice, outages.dave, outages.flows["dave"]
+    for a, b in ((alice, dave), (dave, alice)):
+        wait_for(lambda a=a, b=b: a.peer(b)["tls"] == "down", 40, f"{a} to give up TCP")
+    session = alice.peer(dave)["session"]["index"]
+    epochs = [a.peer(b)["session"]["epoch"] for a, b in ((alice, dave), (dave, alice))]
+    for (a, b), epoch in zip(((alice, dave), (dave, alice)), epochs):
+        wait_for(lambda a=a, b=b, e=epoch: a.peer(b)["session"]["epoch"] >= e + 3, 30, "three rekeyings")
+        assert a.peer(b)["tls"] == "down" and a.is_up(b)
+    assert alice.peer(dave)["session"]["index"] == session
+    assert flows.longest_gap(outages.begin) < 0.5 * SLOW, "nobody but TCP noticed"
+    for a, b in ((alice, dave), (dave, alice)):
+        assert not any(a.peer(b)["counters"][name] for name in ("lost", "forged", "duplicate"))
+    back = outages.no_tcp.end()
+    for a, b in ((alice, dave), (dave, alice)):
+        wait_for(lambda a=a, b=b: a.peer(b)["tls"] == "up", 6, f"{a} to have TCP again")
+    flows.run_for(0.5)
+    assert flows.longest_gap(back) < 0.5 * SLOW
+
+
+def test_link_down_60_s(outages):
+    pause_until(outages.begin + outages.LENGTH)
+    alice = outages.alice
+    assert alice.peer("bob")["state"] != "up" and alice.peer("carol")["state"] != "up"
+    outages.lab.replug(outages.bob.machine)
+    since = outages.silence.end()
+    for name in ("bob", "carol"):
+        outages.flows[name].wait_resumed(since, 5)
+    for daemon in (outages.bob, outages.carol):
+        entry = alice.peer(daemon)
+        assert entry["state"] == "up", entry
+        wait_for(lambda d=daemon: alice.peer(d)["tls"] == "up", 10, "the control connection")
