@@ -55,9 +55,11 @@ static char *read_document(void)
 /* Return: false if it does not fit, or continues nothing */
 static bool add_hex(struct vector *v, const char *text)
 {
-	if (!v || strlen(v->hex) + strlen(text) > HEX_MAX)
+	size_t have = v ? strlen(v->hex) : 0, len = strlen(text);
+
+	if (!v || have + len > HEX_MAX)
 		return false;
-	strcat(v->hex, text);
+	memcpy(v->hex + have, text, len + 1);
 	return true;
 }
 
