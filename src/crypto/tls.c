@@ -228,7 +228,7 @@ static const struct sentence alerts[] = {
 	{SSL_AD_CERTIFICATE_UNKNOWN, -EPROTO, SM_CLOSE_NOT_TRUSTED,
 	 "the peer refused our certificate"},
 	{SSL_AD_UNKNOWN_CA, -EPROTO, SM_CLOSE_NOT_TRUSTED,
-	 "the peer refused our certificate: it does not trust who signed it"},
+	 "the peer refused our certificate: it does not trust who signed it, nor our key alone"},
 	{SSL_AD_ACCESS_DENIED, -EACCES, SM_CLOSE_NOT_TRUSTED,
 	 "the peer turned us away: it wants its network's access key"},
 	{SSL_AD_DECRYPT_ERROR, -EPROTO, SM_CLOSE_PROTOCOL,

@@ -308,11 +308,13 @@ class Watch:
 class House:
     """alice, who is attacked; bob, who is her peer and must not notice; mallory's machine beside them."""
 
-    def __init__(self, lab, folder, sections=None, each=None, growth=48 << 20):
+    def __init__(self, lab, folder, sections=None, each=None, authority=None, growth=48 << 20):
         self.lab = lab
-        self.alice, self.bob = lab.mesh("alice", "bob", sections=sections, each=each)
+        self.authority = authority or Authority.get()
+        self.alice, self.bob = lab.mesh("alice", "bob", sections=sections, each=each,
+                                        authority=self.authority)
         self.mallory, = lab.internet("mallory")
-        self.forge = Forge(folder)
+        self.forge = Forge(folder, self.authority)
         self.watch = Watch(self.alice, self.bob.ip4)
         self.growth = growth
         self.rss = self.alice.status()["memory_rss_bytes"]
@@ -327,9 +329,9 @@ class House:
         assert rss < self.rss + self.growth, f"memory grew from {self.rss} to {rss}"
 
     def send_home(self):
-        """Ends the daemons that a test left on mallory's machine."""
+        """Ends the daemons that a test left."""
         for daemon in self.lab.daemons:
-            if daemon.machine is self.mallory and daemon.running():
+            if daemon not in (self.alice, self.bob) and daemon.running():
                 daemon.stop()
 
     def close(self):
@@ -340,8 +342,9 @@ class House:
         """One of ours on mallory's machine; certificate: (certificate, key), or else as `ca issue` makes it"""
         machine = machine or self.mallory
         if certificate is None:
-            return self.lab.daemon(machine, name, sections=sections, peers=peers, **options)
-        sections = {"Network": {"CA": Authority.get().certificate},
+            return self.lab.daemon(machine, name, sections=sections, peers=peers,
+                                   authority=self.authority, **options)
+        sections = {"Network": {"CA": self.authority.certificate},
                     "Node": {"Certificate": certificate[0], "PrivateKey": certificate[1]}, **(sections or {})}
         return Daemon(self.lab, machine, name, sections=sections, peers=map(self.lab.peer_section, peers))
 
