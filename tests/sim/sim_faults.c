@@ -382,9 +382,9 @@ static void test_backoff(void **state)
 		sim_peer(w, 0, 1, true);
 		sim_run(w, 60 * SM_SEC_US);
 		dials = w->node[0].counts.dials;
-		assert_in_range(dials, 25, 50);
+		assert_in_range(dials, 25, 90);
 		sim_run(w, 60 * SM_SEC_US);
-		assert_in_range(w->node[0].counts.dials - dials, 24, 42); /* 2 s, more or less a quarter */
+		assert_in_range(w->node[0].counts.dials - dials, 24, 80); /* every 1 to 2 s, more or less a quarter */
 		/* it comes: within one turn */
 		sim_start(w, 1);
 		assert_true(sim_run_until(w, sim_all_connected, 3 * SM_SEC_US));

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A node against a peer that the test plays byte by byte: the order of messages, what is refused and with
+ * which reason, and that nobody makes it grow.
+ */
+#include "core/peer.h"
+#include "rng.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define CONNS 8u
+
+struct conn {
+	bool closed;
+	size_t len;
+	uint8_t sent[16384]; /* by the node */
+};
+
+/* The host: keeps what the node does */
+struct host {
+	struct sm_node *node;
+	struct rng rng;
+	uint64_t now_us;
+	struct conn conn[CONNS];
+	struct sm_snapshot *picture;
+	uint32_t dials, datagrams, protocol, refused, ups;
+	struct sm_identity id; /* the peer's */
+};
+
+static int op_dial(void *host, uint16_t port, const struct sm_addr *to)
+{
+	(void)port;
+	(void)to;
+	((struct host *)host)->dials++;
+	return 0;
+}
+
+static void op_resolve(void *host, uint16_t port)
+{
+	(void)host;
+	(void)port;
+}
+
+static int op_conn_send(void *host, void *conn, const void *data, size_t len)
+{
+	struct conn *c = conn;
+
+	(void)host;
+	assert_false(c->closed);
+	if (c->len + len > sizeof(c->sent))
+		return -ENOBUFS;
+	memcpy(c->sent + c->len, data, len);
+	c->len += len;
+	return 0;
+}
+
+static void op_conn_close(void *host, void *conn)
+{
+	struct conn *c = conn;
+
+	(void)host;
+	assert_false(c->closed);
+	c->closed = true;
+}
+
+static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from, const void *data, size_t len)
+{
+	(void)to;
+	(void)from;
+	(void)data;
+	(void)len;
+	((struct host *)host)->datagrams++;
+	return 0;
+}
+
+static void op_publish(void *host, struct sm_snapshot *snapshot)
+{
+	struct host *h = host;
+
+	if (h->picture)
+		sm_node_on_retired(h->node, h->picture);
+	h->picture = snapshot;
+}
+
+static uint32_t op_route_mtu(void *host, const struct sm_addr *to)
+{
+	(void)host;
+	(void)to;
+	return 1500;
+}
+
+static void op_random(void *host, void *buf, size_t len)
+{
+	rng_fill(&((struct host *)host)->rng, buf, len);
+}
+
+static void op_event(void *host, const struct sm_node_event *event)
+{
+	struct host *h = host;
+
+	h->protocol += event->type == SM_NODE_PROTOCOL;
+	h->refused += event->type == SM_NODE_REFUSED;
+	h->ups += event->type == SM_NODE_SESSION_UP;
+}
+
+static void make_identity(const char *name, struct sm_identity *ret_id)
+{
+	*ret_id = (struct sm_identity){.not_before = 1000};
+	strcpy(ret_id->name, name);
+	assert_int_equal(sm_ident_node_id(ret_id->network_id, name, NULL, ret_id->node_id), 0);
+	ret_id->fingerprint[0] = (uint8_t)name[0];
+}
+
+static struct host *host_new(void)
+{
+	static const struct sm_node_ops ops = {
+		.dial = op_dial,
+		.resolve = op_resolve,
+		.conn_send = op_conn_send,
+		.conn_close = op_conn_close,
+		.datagram = op_datagram,
+		.publish = op_publish,
+		.route_mtu = op_route_mtu,
+		.random = op_random,
+		.event = op_event,
+	};
+	struct sm_node_config config = {
+		.mode = SM_MODE_TAP,
+		.workers = 1,
+		.mtu = 1500,
+		.data_port = SM_DATA_PORT,
+		.control_port = SM_CONTROL_PORT,
+		.ciphers = 1u << SM_CIPHER_AES256GCM,
+		.rekey_after_us = SM_REKEY_AFTER_US,
+		.keepalive_us = SM_KEEPALIVE_US,
+		.max_peers = 16,
+	};
+	struct host *h = calloc(1, sizeof(*h));
+
+	assert_non_null(h);
+	h->now_us = 1000 * SM_SEC_US;
+	make_identity("self", &config.self);
+	make_identity("peer", &h->id);
+	assert_int_equal(sm_node_new(&config, &ops, h, h->now_us, &h->node), 0);
+	return h;
+}
+
+static void host_free(struct host *h)
+{
+	sm_node_shutdown(h->node, h->now_us);
+	sm_node_on_retired(h->node, h->picture);
+	sm_node_free(h->node);
+	free(h);
+}
+
+static struct sm_link *open_link(struct host *h, uint32_t n, bool dialled)
+{
+	static const uint8_t ip[4] = {192, 0, 2, 1}, root[SM_ROOT_SECRET_LEN];
+	const struct sm_peer *peer = sm_node_find_peer(h->node, "peer");
+	struct sm_addr remote;
+
+	h->conn[n].closed = false;
+	h->conn[n].len = 0;
+	assert_int_equal(sm_addr_from_ip(4, ip, 1234, &remote), 0);
+	return sm_node_on_link_open(h->node, &h->conn[n], dialled && peer ? peer->port : SM_PORT_NONE, &h->id, &remote,
+				    root, h->now_us);
+}
+
+static void feed(struct host *h, uint32_t n, struct sm_link *link, const void *data, size_t len)
+{
+	if (!h->conn[n].closed)
+		sm_node_on_link_data(h->node, link, data, len, h->now_us);
+}
+
+static void say(struct host *h, uint32_t n, struct sm_link *link, const struct sm_msg *msg)
+{
+	uint8_t buf[SM_MSG_HEADER_LEN + SM_MSG_VALUE_MAX];
+	const int len = sm_msg_encode(msg, buf, sizeof(buf));
+
+	assert_true(len > 0);
+	feed(h, n, link, buf, (size_t)len);
+}
+
+static const struct sm_msg hello = {.type = SM_MSG_HELLO,
+				    .hello = {.version = SM_PROTOCOL_VERSION,
+					      .mode = SM_MODE_TAP,
+					      .ciphers = 1u << SM_CIPHER_AES256GCM,
+					      .workers = 1,
+					      .data_port = 9443,
+					      .mtu = 1500,
+					      .session = 77,
+					      .instance = 5}};
+static const struct sm_msg ready = {.type = SM_MSG_READY};
+
+/* The reason of the CLOSE that the node sent last; SM_CLOSE_NONE if it sent none */
+static unsigned close_reason(const struct conn *c)
+{
+	unsigned type, reason = SM_CLOSE_NONE;
+	size_t len;
+
+	for (size_t at = 0; at < c->len; at += len) {
+		assert_int_equal(sm_msg_peek(c->sent + at, c->len - at, &type, &len), 1);
+		if (type == SM_MSG_CLOSE)
+			reason = (unsigned)c->sent[at + 4] << 8 | c->sent[at + 5];
+	}
+	return reason;
+}
+
+static const struct {
+	const char *name;
+	bool dialled;
+	unsigned greeting; /* 0 nothing, 1 HELLO, 2 HELLO and READY before it */
+	const char *bytes;
+	size_t len;
+	unsigned reason; /* NONE: the connection stays */
+} rows[] = {
+#define BYTES(b) b, sizeof(b) - 1
+	{"READY first", false, 0, BYTES("\x80\x02\0\0"), SM_CLOSE_PROTOCOL},
+	{"READY twice", false, 2, BYTES("\x80\x02\0\0"), SM_CLOSE_PROTOCOL},
+	{"PING before HELLO", false, 0, BYTES("\0\x05\0\x08 1234567"), SM_CLOSE_PROTOCOL},
+	{"PING", false, 2, BYTES("\0\x05\0\x08 1234567"), SM_CLOSE_NONE},
+	{"PONG unasked", false, 2, BYTES("\0\x06\0\x08 1234567"), SM_CLOSE_NONE},
+	{"PING too short", false, 2, BYTES("\0\x05\0\x07 123456"), SM_CLOSE_PROTOCOL},
+	{"PING too long", false, 2, BYTES("\0\x05\0\x09"), SM_CLOSE_PROTOCOL},
+	{"HELLO too long", false, 0, BYTES("\x80\x01\xff\xff"), SM_CLOSE_PROTOCOL},
+	{"unknown, critical", false, 2, BYTES("\x81\x23\0\0"), SM_CLOSE_PROTOCOL},
+	{"unknown, critical, before HELLO", false, 0, BYTES("\x81\x23\0\0"), SM_CLOSE_PROTOCOL},
+	{"unknown, skipped", false, 2, BYTES("\x01\x23\0\x02hi\0\x05\0\x08 1234567"), SM_CLOSE_NONE},
+	{"unknown, too long", false, 2, BYTES("\x01\x23\xff\xff"), SM_CLOSE_PROTOCOL},
+	{"WANTED from the client", false, 2, BYTES("\0\x09\0\0"), SM_CLOSE_PROTOCOL},
+	{"WANTED before READY", true, 1, BYTES("\0\x09\0\0"), SM_CLOSE_PROTOCOL},
+	{"WANTED from the server", true, 2, BYTES("\0\x09\0\0"), SM_CLOSE_NONE},
+	{"ENDPOINTS with a bad count", false, 2, BYTES("\0\x03\0\x01\xff"), SM_CLOSE_PROTOCOL},
+	{"ENDPOINTS, none", false, 2, BYTES("\0\x03\0\x01\0"), SM_CLOSE_NONE},
+	{"ENDPOINTS with bytes behind", false, 2, BYTES("\0\x03\0\x02\0\0"), SM_CLOSE_PROTOCOL},
+	{"CLOSE with no reason", false, 2, BYTES("\x80\x0a\0\x02\0\0"), SM_CLOSE_PROTOCOL},
+	{"half a message", false, 2, BYTES("\0\x05\0\x08 12"), SM_CLOSE_NONE},
+#undef BYTES
+};
+
+static void test_order(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < SM_ARRAY_SIZE(rows); i++) {
+		for (uint32_t piece = 0; piece < 2; piece++) { /* whole, and byte by byte */
+			struct host *h = host_new();
+			const struct sm_peer_config config = {.name = "peer"};
+			struct sm_link *link;
+
+			assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
+			link = open_link(h, 0, rows[i].dialled);
+			if (rows[i].greeting > 0)
+				say(h, 0, link, &hello);
+			if (rows[i].greeting > 1)
+				say(h, 0, link, &ready);
+			assert_int_equal(h->ups, rows[i].greeting > 1);
+			if (piece)
+				for (size_t k = 0; k < rows[i].len; k++)
+					feed(h, 0, link, rows[i].bytes + k, 1);
+			else
+				feed(h, 0, link, rows[i].bytes, rows[i].len);
+			if (close_reason(&h->conn[0]) != rows[i].reason)
+				printf("%s\n", rows[i].name);
+			assert_int_equal(close_reason(&h->conn[0]), rows[i].reason);
+			assert_int_equal(h->conn[0].closed, rows[i].reason != SM_CLOSE_NONE);
+			if (rows[i].reason) /* nor does its session go on */
+				assert_null(sm_node_find_peer(h->node, "peer")->active);
+			assert_int_equal(h->protocol, rows[i].reason == SM_CLOSE_PROTOCOL);
+			host_free(h);
+		}
+	}
+}
+
+static void test_hello(void **state)
+{
+	static const struct {
+		uint16_t version;
+		uint8_t mode, ciphers;
+		unsigned reason;
+	} cases[] = {
+		{SM_PROTOCOL_VERSION, SM_MODE_TAP, 1, SM_CLOSE_NONE},
+		{SM_PROTOCOL_VERSION + 1, SM_MODE_TAP, 1, SM_CLOSE_VERSION},
+		{0, SM_MODE_TUN, 2, SM_CLOSE_VERSION},
+		{SM_PROTOCOL_VERSION, SM_MODE_TUN, 1, SM_CLOSE_MODE},
+		{SM_PROTOCOL_VERSION, SM_MODE_TAP, 2, SM_CLOSE_CIPHER},
+		{SM_PROTOCOL_VERSION, SM_MODE_TAP, 0x80, SM_CLOSE_CIPHER},
+	};
+
+	(void)state;
+	for (uint32_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
+		struct host *h = host_new();
+		struct sm_msg msg = hello;
+		struct sm_link *link = open_link(h, 0, false);
+
+		msg.hello.version = cases[i].version;
+		msg.hello.mode = cases[i].mode;
+		msg.hello.ciphers = cases[i].ciphers;
+		say(h, 0, link, &msg);
+		assert_int_equal(close_reason(&h->conn[0]), cases[i].reason);
+		say(h, 0, link, &msg); /* twice */
+		assert_int_equal(close_reason(&h->conn[0]), cases[i].reason ? cases[i].reason : SM_CLOSE_PROTOCOL);
+		host_free(h);
+	}
+}
+
+static void test_rekey_refused(void **state)
+{
+	static const enum sm_msg_type types[] = {SM_MSG_REKEY_REPLY, SM_MSG_REKEY_REQUEST};
+
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++) { /* by its role, and out of the blue */
+		struct host *h = host_new();
+		const struct sm_peer_config config = {.name = "peer"};
+		struct sm_msg msg = {.type = types[i % 2], .rekey.epoch = 1};
+		struct sm_link *link;
+
+		assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
+		link = open_link(h, 0, i / 2);
+		say(h, 0, link, &hello);
+		say(h, 0, link, &ready);
+		say(h, 0, link, &msg);
+		assert_int_equal(close_reason(&h->conn[0]), SM_CLOSE_PROTOCOL);
+		assert_null(sm_node_find_peer(h->node, "peer")->active);
+		host_free(h);
+	}
+}
+
+static void test_silent_greeting(void **state)
+{
+	struct host *h = host_new();
+
+	(void)state;
+	assert_non_null(open_link(h, 0, false));
+	for (uint64_t us = 0; us < SM_GREETING_US; us += SM_SEC_US) {
+		assert_false(h->conn[0].closed);
+		h->now_us += SM_SEC_US;
+		assert_true(sm_node_tick(h->node, h->now_us) > h->now_us);
+	}
+	assert_true(h->conn[0].closed);
+	assert_int_equal(close_reason(&h->conn[0]), SM_CLOSE_TIMEOUT);
+	host_free(h);
+}
+
+static uint32_t sessions_of(const struct host *h)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < h->node->session_slots; i++)
+		n += h->node->sessions[i] != NULL;
+	return n;
+}
+
+/* Links opened without end, in any state: their number and that of sessions stay where they were. */
+static void test_hostile_member(void **state)
+{
+	struct host *h = host_new();
+	struct sm_link *link[CONNS] = {NULL};
+
+	(void)state;
+	h->rng = rng_init("hostile member");
+	for (uint32_t i = 0; i < 20000; i++) {
+		const uint32_t n = rng_below(&h->rng, CONNS);
+
+		h->now_us += rng_below(&h->rng, 100000);
+		if (!link[n] || h->conn[n].closed) {
+			link[n] = open_link(h, n, rng_below(&h->rng, 2));
+		} else {
+			switch (rng_below(&h->rng, 4)) {
+			case 0:
+				say(h, n, link[n], &hello);
+				break;
+			case 1:
+				say(h, n, link[n], &ready);
+				break;
+			case 2:
+				sm_node_on_link_lost(h->node, link[n], "lost", h->now_us);
+				link[n] = NULL;
+				break;
+			case 3:
+				h->conn[n].len = 0; /* it reads */
+				break;
+			}
+		}
+		if (rng_below(&h->rng, 3) == 0)
+			assert_true(sm_node_tick(h->node, h->now_us) > h->now_us);
+		assert_true(sessions_of(h) <= SM_PEER_SESSIONS_MAX);
+		assert_true(h->node->session_slots <= 16);
+	}
+	assert_true(h->refused > 100 && h->ups > 100);
+	for (uint32_t i = 0; i < CONNS; i++)
+		if (link[i] && !h->conn[i].closed)
+			sm_node_on_link_lost(h->node, link[i], "lost", h->now_us);
+	host_free(h);
+}
+
+static void test_too_many_peers(void **state)
+{
+	struct host *h = host_new();
+	char name[8];
+
+	(void)state;
+	for (uint32_t i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "p%u", i);
+		make_identity(name, &h->id);
+		h->conn[0].len = 0;
+		struct sm_link *link = open_link(h, 0, false);
+
+		assert_int_equal(link != NULL, i < 16);
+		assert_int_equal(close_reason(&h->conn[0]), i < 16 ? SM_CLOSE_NONE : SM_CLOSE_LIMIT);
+		if (link)
+			sm_node_on_link_lost(h->node, link, "lost", h->now_us);
+	}
+	host_free(h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order),	       cmocka_unit_test(test_hello),
+		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
+		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
