@@ -918,19 +918,26 @@ class Ping:
 
 
 def ping(side, address, count=5, interval=0.01, size=None, df=False, deadline=5, options=()):
-    """ICMP echo from a daemon's or another machine to an address of either family."""
-    command = ["ping", "-n", "-c", str(count), "-i", str(interval), "-W", str(deadline * SLOW)]
+    """ICMP echo from a daemon's or another machine to an address of either family.
+
+    With -W alone ping(8) waits for twice the round-trip time after its last request, which is too
+    short on a busy machine. With -w it goes on sending until count answers came or the time is up:
+    what counts are the answers to the first count requests. A deadline below a second is for those
+    who expect no answer.
+    """
+    command = ["ping", "-n", "-c", str(count), "-i", str(interval)]
+    command += ["-w", str(round(count * interval + deadline * SLOW + 1))] if deadline >= 1 else [
+        "-W", str(deadline * SLOW)]
     if size is not None:
         command += ["-s", str(size)]
     if df:
         command += ["-M", "do"]
     text = machine_of(side).sh(*command, *options, address, check=False,
                                timeout=count * interval + deadline + 10)
-    found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
-    assert found, text
-    more = re.search(r"\+(\d+) duplicates", text)
-    return Ping(int(found[1]), int(found[2]), int(more[1]) if more else 0,
-                [float(t) for t in re.findall(r"time=([\d.]+) ms", text)], text)
+    assert "packets transmitted" in text, text
+    answers = re.findall(r"bytes from .*icmp_seq=(\d+).* time=([\d.]+) ms(.*)", text)
+    return Ping(count, len({int(seq) for seq, _, _ in answers if int(seq) <= count}),
+                sum("DUP" in rest for _, _, rest in answers), [float(ms) for _, ms, _ in answers], text)
 
 
 def family_of(address):
