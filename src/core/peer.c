@@ -513,6 +513,10 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 	size_t len;
 	unsigned todo;
 
+	if (now_us >= s->created_us + SM_SESSION_DIES_US) {
+		session_dead(peer, s, "the full handshake that is due every 24 h did not succeed", now_us);
+		return;
+	}
 	old = sm_session_take_expired(s, now_us);
 	if (old) {
 		sm_picture_release_epoch(peer->node, old);

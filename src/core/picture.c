@@ -28,7 +28,8 @@ void sm_picture_release_epoch(struct sm_node *node, struct sm_epoch *epoch)
 
 		peer->totals.lost += atomic_load_explicit(&rx->lost, memory_order_relaxed);
 		peer->totals.late += atomic_load_explicit(&rx->late, memory_order_relaxed);
-		peer->totals.duplicate += atomic_load_explicit(&rx->duplicate, memory_order_relaxed);
+		peer->totals.duplicate += atomic_load_explicit(&rx->duplicate,
+							       memory_order_relaxed);
 		peer->totals.forged += atomic_load_explicit(&rx->forged, memory_order_relaxed);
 	}
 	sm_epoch_free(epoch);
@@ -43,8 +44,8 @@ static struct sm_epoch *hold(struct picture *picture, struct sm_epoch *epoch)
 	return epoch;
 }
 
-static void view_fill(const struct sm_node *node, const struct sm_session *s, struct picture *picture,
-		      struct sm_session_view *view)
+static void view_fill(const struct sm_node *node, const struct sm_session *s,
+		      struct picture *picture, struct sm_session_view *view)
 {
 	const struct sm_peer *peer = node->by_port[s->config.port];
 	const bool sends = s->ready && !s->draining && peer->active == s;
@@ -66,20 +67,25 @@ static void add_host_route(struct sm_snapshot *s, const struct sm_prefix *addres
 {
 	struct sm_route *r = &s->routes[s->route_count++];
 
-	*r = (struct sm_route){ .prefix = *address, .port = port };
+	*r = (struct sm_route){.prefix = *address, .port = port};
 	r->prefix.len = address->family == 4 ? 32 : 128;
 }
 
-static void add_routes(const struct sm_node *node, struct sm_snapshot *s, const struct sm_identity *id, sm_port_t port)
+static void add_routes(const struct sm_node *node, struct sm_snapshot *s,
+		       const struct sm_identity *id, sm_port_t port)
 {
 	struct sm_prefix ula;
 
+	if (sm_ident_ula(id->network_id, id->node_id, &ula))
+		return;
+	add_host_route(s, &ula, port);
+	/* derived addresses belong to their nodes, whatever a certificate says */
 	for (uint32_t i = 0; i < id->address_count; i++)
-		add_host_route(s, &id->addresses[i], port);
-	if (!sm_ident_ula(id->network_id, id->node_id, &ula))
-		add_host_route(s, &ula, port);
+		if (!sm_prefix_contains(&ula, id->addresses[i].family, id->addresses[i].ip))
+			add_host_route(s, &id->addresses[i], port);
 	for (uint32_t i = 0; node->config.mode == SM_MODE_TUN && i < id->prefix_count; i++)
-		s->routes[s->route_count++] = (struct sm_route){ .prefix = id->prefixes[i], .port = port };
+		s->routes[s->route_count++] = (struct sm_route){.prefix = id->prefixes[i],
+								.port = port};
 }
 
 #define ROUTES_EACH (SM_IDENT_ADDRESS_MAX + SM_IDENT_PREFIX_MAX + 1)
@@ -98,7 +104,8 @@ static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t 
 		return err;
 	err = sm_map64_insert(&s->owned_macs, sm_mac_to_u64(node->config.mac.b), SM_PORT_LOCAL);
 	add_routes(node, s, &node->config.self, SM_PORT_LOCAL);
-	sm_list_for_each_safe(pos, after, &node->peers) {
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
 		const struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
 		if (!peer->has_identity || err)
@@ -108,7 +115,6 @@ static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t 
 			err = 0;
 		add_routes(node, s, &peer->identity, peer->port);
 	}
-	sm_snapshot_sort_routes(s);
 	sm_snapshot_sort_routes(s);
 	return err;
 }
@@ -132,7 +138,8 @@ static int fill_sessions(struct sm_node *node, struct sm_snapshot *s, struct pic
 	s->send = calloc(s->port_count, sizeof(*s->send));
 	s->members = calloc(s->port_count, sizeof(*s->members));
 	picture->views = calloc(SM_MAX(s->session_count, 1u), sizeof(*picture->views));
-	picture->epochs = calloc((size_t)SM_MAX(s->session_count, 1u) * SM_EPOCH_SLOT_COUNT, sizeof(*picture->epochs));
+	picture->epochs = calloc((size_t)SM_MAX(s->session_count, 1u) * SM_EPOCH_SLOT_COUNT,
+				 sizeof(*picture->epochs));
 	if (!s->sessions || !s->send || !s->members || !picture->views || !picture->epochs)
 		return -ENOMEM;
 	for (uint32_t slot = 0; slot < s->session_count; slot++) {
@@ -169,8 +176,7 @@ int sm_picture_build(struct sm_node *node, struct sm_snapshot **ret_snapshot)
 	s->generation = ++node->generation;
 	s->mode = node->config.mode;
 	s->learned = node->learned;
-	sm_list_for_each_safe(pos, after, &node->peers)
-		known++;
+	sm_list_for_each_safe(pos, after, &node->peers) known++;
 	err = fill_sessions(node, s, picture);
 	s->awaited = known - s->member_count;
 	if (!err)

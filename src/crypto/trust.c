@@ -32,6 +32,8 @@ struct authority {
 struct pin {
 	char name[SM_NAME_MAX + 1];
 	uint8_t fingerprint[SM_FINGERPRINT_LEN];
+	struct sm_prefix addresses[SM_IDENT_ADDRESS_MAX];
+	uint8_t address_count; /* 0: those that the certificate claims */
 };
 
 struct sm_trust {
@@ -357,6 +359,23 @@ static int check_network(const struct sm_trust *trust, const struct verdict *v,
 		      sm_text_hex(trust->network_id, SM_NETWORK_ID_LEN, ours));
 }
 
+int sm_trust_limit_pin(struct sm_trust *trust, const char *name, const struct sm_prefix *addresses,
+		       size_t count)
+{
+	if (count > SM_IDENT_ADDRESS_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < trust->pin_count; i++) {
+		struct pin *pin = &trust->pins[i];
+
+		if (strcmp(pin->name, name) != 0)
+			continue;
+		memcpy(pin->addresses, addresses, count * sizeof(*addresses));
+		pin->address_count = (uint8_t)count;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 static int check_pinned(const struct sm_trust *trust, const struct verdict *v,
 			const struct pin *pin, struct sm_identity *id)
 {
@@ -370,6 +389,10 @@ static int check_pinned(const struct sm_trust *trust, const struct verdict *v,
 		return refuse(v, -EKEYREJECTED, SM_CLOSE_INTERNAL, "cannot compute the node id");
 	id->not_before = 0;
 	id->not_after = YEAR_9999_END;
+	if (pin->address_count > 0) {
+		memcpy(id->addresses, pin->addresses, sizeof(pin->addresses));
+		id->address_count = pin->address_count;
+	}
 	id->prefix_count = 0;
 	id->group_count = 0;
 	id->roles = 0;

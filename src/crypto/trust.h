@@ -27,6 +27,13 @@ SM_MUST_CHECK int sm_trust_add_crl(struct sm_trust *trust, const struct sm_crl *
 SM_MUST_CHECK int sm_trust_add_pin(struct sm_trust *trust, const char *name,
 				   const uint8_t fp[SM_FINGERPRINT_LEN]);
 
+/**
+ * sm_trust_limit_pin() - Give a pinned name its overlay addresses; what its certificate claims does not count
+ * Return: 0, -ENOENT no such pin, -EINVAL more than SM_IDENT_ADDRESS_MAX
+ */
+SM_MUST_CHECK int sm_trust_limit_pin(struct sm_trust *trust, const char *name,
+				     const struct sm_prefix *addresses, size_t count);
+
 /** sm_trust_crl_stale() - Return: true if a revocation list's next update is over (warn, never refuse) */
 bool sm_trust_crl_stale(const struct sm_trust *trust, int64_t now_s);
 

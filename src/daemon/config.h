@@ -17,13 +17,14 @@
 #include <net/if.h>
 #include <stdio.h>
 
-#define SM_CONFIG_FILE_MAX      (4u << 20) /* bytes of one file */
-#define SM_CONFIG_LINE_MAX      4000u      /* bytes of one line */
-#define SM_CONFIG_PATHS_MAX     16u        /* files in one list */
-#define SM_CONFIG_ADDRESSES_MAX 32u        /* Address, Listen */
-#define SM_CONFIG_ENDPOINTS_MAX 8u         /* of one peer */
-#define SM_CONFIG_PEERS_MAX     4096u
-#define SM_CONFIG_HOST_MAX      253u /* bytes of a DNS name */
+#define SM_CONFIG_FILE_MAX           (4u << 20) /* bytes of one file */
+#define SM_CONFIG_LINE_MAX           4000u      /* bytes of one line */
+#define SM_CONFIG_PATHS_MAX          16u        /* files in one list */
+#define SM_CONFIG_ADDRESSES_MAX      32u        /* Address, Listen */
+#define SM_CONFIG_ENDPOINTS_MAX      8u         /* of one peer */
+#define SM_CONFIG_PEER_ADDRESSES_MAX 16u
+#define SM_CONFIG_PEERS_MAX          4096u
+#define SM_CONFIG_HOST_MAX           253u /* bytes of a DNS name */
 
 enum sm_config_policy {
 	SM_CONFIG_POLICY_DEFAULT,
@@ -66,6 +67,7 @@ struct sm_config_endpoints {
 struct sm_config_peer {
 	char name[SM_NAME_MAX + 1];
 	struct sm_config_endpoints endpoints; /* none: it dials us */
+	struct sm_config_prefixes address;    /* pinned mode; none: those that the peer claims */
 	bool has_fingerprint;
 	uint8_t fingerprint[SM_FINGERPRINT_LEN];
 	uint32_t line; /* of its [Peer] */

@@ -93,6 +93,10 @@ static void check_with_ca(const struct sm_config *cfg, const struct sm_config_pl
 		warn(at, name,
 		     "[Node] Name: has no effect together with CA, whose certificates say it");
 	for (uint32_t i = 0; i < cfg->peer_count; i++) {
+		if (cfg->peers[i].address.count)
+			sm_config_complain(at, cfg->peers[i].line,
+					   "[Peer] Address: not together with [Network] CA, whose "
+					   "certificates say it");
 		if (cfg->peers[i].has_fingerprint)
 			sm_config_complain(at, cfg->peers[i].line,
 					   "[Peer] Fingerprint: not together with [Network] CA; "
@@ -118,6 +122,10 @@ static void check_pinned(const struct sm_config *cfg, const struct sm_config_pla
 				   "neither [Network] CA nor a [Peer] with its Fingerprint: nobody "
 				   "could be trusted");
 	for (uint32_t i = 0; i < cfg->peer_count; i++) {
+		if (cfg->peers[i].address.count > SM_CONFIG_PEER_ADDRESSES_MAX)
+			sm_config_complain(at, cfg->peers[i].line,
+					   "[Peer] Address: more than %u addresses",
+					   SM_CONFIG_PEER_ADDRESSES_MAX);
 		if (!cfg->peers[i].has_fingerprint)
 			sm_config_complain(at, cfg->peers[i].line,
 					   "[Peer] Fingerprint: missing, needed where there is no "

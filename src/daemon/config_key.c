@@ -378,6 +378,15 @@ const struct sm_config_row sm_config_rows[] = {
 	},
 	{
 		.section = SM_CONFIG_PEER,
+		.name = "Address",
+		.kind = SM_CONFIG_KIND_PREFIXES,
+		PEER_AT(address),
+		.expected = "an address with its prefix length, as 10.7.0.2/24",
+		.help = "Overlay address of a pinned peer; by default those it claims",
+		.change = SM_CONFIG_CHANGE_PEERS,
+	},
+	{
+		.section = SM_CONFIG_PEER,
 		.name = "Fingerprint",
 		.kind = SM_CONFIG_KIND_HEX,
 		PEER_AT_FLAGGED(fingerprint, has_fingerprint),

@@ -44,14 +44,23 @@ static int load_pinned(const struct sm_config *config, struct sm_credentials *c,
 		return err;
 	}
 	snprintf(c->self.name, sizeof(c->self.name), "%s", config->node.name);
+	c->self.address_count = (uint8_t)SM_MIN(config->interface.address.count,
+						SM_IDENT_ADDRESS_MAX);
+	memcpy(c->self.addresses, config->interface.address.prefix,
+	       c->self.address_count * sizeof(c->self.addresses[0]));
 	err = sm_cert_self_signed(c->key, &c->self, &c->cert, error);
 	if (err)
 		return err;
 	c->self.not_after = INT64_MAX;
 	err = sm_trust_new(c->self.network_id, &c->trust);
-	for (uint32_t i = 0; !err && i < config->peer_count; i++)
-		err = sm_trust_add_pin(c->trust, config->peers[i].name,
-				       config->peers[i].fingerprint);
+	for (uint32_t i = 0; !err && i < config->peer_count; i++) {
+		const struct sm_config_peer *p = &config->peers[i];
+
+		err = sm_trust_add_pin(c->trust, p->name, p->fingerprint);
+		if (!err && p->address.count > 0)
+			err = sm_trust_limit_pin(c->trust, p->name, p->address.prefix,
+						 p->address.count);
+	}
 	if (err)
 		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot pin the peers' keys: %s",
 			 strerror(-err));

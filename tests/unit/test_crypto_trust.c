@@ -527,6 +527,7 @@ static void test_identity_again(void **state)
 
 static void test_pins(void **state)
 {
+	struct sm_prefix given;
 	uint8_t fp[SM_FINGERPRINT_LEN], other[SM_FINGERPRINT_LEN] = {1}, node_id[SM_NODE_ID_LEN];
 	struct sm_identity own = {.name = "alice", .roles = SM_ROLE_RELAY}, id;
 	struct sm_trust *trust;
@@ -566,8 +567,18 @@ static void test_pins(void **state)
 	assert_int_equal(id.addresses[0].len, 24);
 	assert_int_equal(id.prefix_count + id.group_count + id.roles, 0);
 	assert_true(id.not_after > NOW + 1000 * DAY);
-	sm_cert_free(cert);
 	assert_int_equal(sm_trust_check_identity(trust, &id, NOW, &reason, error), 0);
+
+	/* What the pin says of addresses counts, not what the certificate claims. */
+	assert_int_equal(sm_prefix_parse("10.7.0.77/16", &given), 0);
+	assert_int_equal(sm_trust_limit_pin(trust, "nobody", &given, 1), -ENOENT);
+	assert_int_equal(sm_trust_limit_pin(trust, "laptop", &given, SM_IDENT_ADDRESS_MAX + 1),
+			 -EINVAL);
+	assert_int_equal(sm_trust_limit_pin(trust, "laptop", &given, 1), 0);
+	assert_int_equal(sm_trust_check(trust, cert, 0, &id, &reason, error), 0);
+	assert_int_equal(id.address_count, 1);
+	assert_memory_equal(&id.addresses[0], &given, sizeof(given));
+	sm_cert_free(cert);
 
 	/* Whoever signed it */
 	f.signer = ec_pkey, f.md = EVP_sha384();

@@ -312,6 +312,8 @@ static const struct {
 	 "f:4: [Node] PrivateKey: missing, expected the path of a file"},
 	{CA_NET "[Peer]\nEndpoint = a:1\n[Log]\n", "f:7: [Peer] Name: missing, expected " A_NAME},
 	/* Keys that do not agree */
+	{CA_NET "[Peer]\nName = b\nAddress = 10.7.0.2/24",
+	 "f:7: [Peer] Address: not together with [Network] CA, whose certificates say it"},
 	{"[Network]\nName = home\nCA = a\n[Node]\nPrivateKey = k",
 	 "f: [Node] Certificate: missing, needed with [Network] CA"},
 	{PINNED_NET, "f: neither [Network] CA nor a [Peer] with its Fingerprint: nobody could be "
