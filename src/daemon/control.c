@@ -11,6 +11,7 @@
 #include "io/lock.h"
 
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -113,13 +114,32 @@ static bool is_news(struct sm_daemon *d, uint16_t port, const char *text)
 	return true;
 }
 
+/* What others can trigger as often as they like: all of it only for who debugs */
+static void SM_PRINTF(3, 4)
+	log_limited(struct sm_log_limit *limit, enum sm_log_level level, const char *fmt, ...)
+{
+	uint32_t suppressed = 0;
+	char line[512], more[48] = "";
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (!sm_log_allow(limit, sm_clock_now_us(), LOG_BURST, LOG_PER_MINUTE, &suppressed))
+		level = SM_LOG_DEBUG;
+	else if (suppressed)
+		snprintf(more, sizeof(more), " (%u such lines left out)", suppressed);
+	sm_log(level, "%s%s", line, more);
+}
+
 static void log_session(struct sm_daemon *d, const struct sm_peer_info *info,
 			const struct sm_addr *remote)
 {
 	const struct sm_handshake *h = &d->ports[info->port].handshake;
 	char addr[SM_ADDR_STRLEN];
 
-	sm_notice(
+	log_limited(
+		&d->ports[info->port].log_limit, SM_LOG_NOTICE,
 		"peer %s is connected: data at %s, %s, handshake %s with %s in %llu us (%llu bytes in, %llu out)",
 		info->name, sm_addr_format(remote, addr),
 		info->session && info->session->config.cipher == SM_CIPHER_CHACHA20POLY1305
@@ -160,9 +180,11 @@ static void log_closed(struct sm_daemon *d, const struct sm_node_event *e,
 			 e->by_peer ? "by the peer" : "by us", sm_close_reason_name(e->reason),
 			 e->text && e->text[0] ? ": " : "", e->text ? e->text : "");
 	if (is_news(d, info->port, text))
-		sm_log(e->reason == SM_CLOSE_NONE || e->reason == SM_CLOSE_SHUTDOWN ? SM_LOG_NOTICE
-										    : SM_LOG_WARN,
-		       "peer %s: %s", info->name, text);
+		log_limited(&d->ports[info->port].log_limit,
+			    e->reason == SM_CLOSE_NONE || e->reason == SM_CLOSE_SHUTDOWN
+				    ? SM_LOG_NOTICE
+				    : SM_LOG_WARN,
+			    "peer %s: %s", info->name, text);
 }
 
 static void count_closed(struct sm_daemon *d, const struct sm_node_event *e)
@@ -172,27 +194,11 @@ static void count_closed(struct sm_daemon *d, const struct sm_node_event *e)
 	(e->by_peer ? d->closed_by_peer : d->closed_by_us)[reason]++;
 }
 
-/* What a member can trigger as often as it likes: all of it only for who debugs */
-static void log_limited(struct sm_daemon *d, const char *line)
-{
-	uint32_t suppressed = 0;
-	char more[48] = "";
-
-	if (!sm_log_allow(&d->member_log_limit, sm_clock_now_us(), LOG_BURST, LOG_PER_MINUTE,
-			  &suppressed)) {
-		sm_debug("%s", line);
-		return;
-	}
-	if (suppressed)
-		snprintf(more, sizeof(more), " (%u such lines left out)", suppressed);
-	sm_warn("%s%s", line, more);
-}
-
 static void op_event(void *host, const struct sm_node_event *e)
 {
 	struct sm_daemon *d = host;
 	struct sm_peer_info info = {0};
-	char addr[SM_ADDR_STRLEN], line[384];
+	char addr[SM_ADDR_STRLEN];
 
 	if (e->peer)
 		sm_peer_info(d->node, e->peer, &info);
@@ -218,13 +224,12 @@ static void op_event(void *host, const struct sm_node_event *e)
 		break;
 	case SM_NODE_REFUSED:
 		count_closed(d, e);
-		snprintf(line, sizeof(line), "refused %s (%s)", e->text,
-			 sm_close_reason_name(e->reason));
-		log_limited(d, line);
+		log_limited(&d->refused_log_limit, SM_LOG_WARN, "refused %s (%s)", e->text,
+			    sm_close_reason_name(e->reason));
 		break;
 	case SM_NODE_PROTOCOL:
-		snprintf(line, sizeof(line), "peer %s: %s", info.name, e->text);
-		log_limited(d, line);
+		log_limited(&d->ports[info.port].log_limit, SM_LOG_WARN, "peer %s: %s", info.name,
+			    e->text);
 		break;
 	case SM_NODE_EVENT_COUNT:
 		break;
@@ -307,8 +312,9 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 		snprintf(line, sizeof(line), "%s: %s", sm_addr_format(sm_conn_remote(conn), addr),
 			 text);
 		if (peer && is_news(d, h->dialled, line))
-			sm_log(reason == SM_CLOSE_NONE ? SM_LOG_INFO : SM_LOG_WARN, "peer %s at %s",
-			       sm_peer_name(peer), line);
+			log_limited(&d->ports[h->dialled].log_limit,
+				    reason == SM_CLOSE_NONE ? SM_LOG_INFO : SM_LOG_WARN,
+				    "peer %s at %s", sm_peer_name(peer), line);
 		sm_node_on_dial_failed(d->node, h->dialled, reason, text, sm_clock_now_us());
 	}
 	free(h);
@@ -721,6 +727,8 @@ void sm_control_close(struct sm_daemon *d)
 	d->stopping = true;
 	if (d->node)
 		sm_node_shutdown(d->node, sm_clock_now_us());
+	if (d->plane) /* before the loop goes, which its workers wake */
+		sm_plane_stop(d->plane);
 	sm_commands_cancel_all(d);
 	sm_ctl_close(d->ctl);
 	d->ctl = NULL;
@@ -733,8 +741,6 @@ void sm_control_close(struct sm_daemon *d)
 		uv_loop_close(&d->loop);
 	}
 	sm_conn_set_free(d->conns);
-	if (d->plane)
-		sm_plane_stop(d->plane);
 	sm_plane_free(d->plane); /* retires the last picture */
 	sm_node_free(d->node);
 	free(d->ports);

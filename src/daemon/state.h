@@ -45,6 +45,7 @@ struct sm_daemon_port {
 	struct sm_handshake handshake;
 	char logged[160]; /* the last reason that was logged, so that a repeated one is not */
 	uint64_t logged_us;
+	struct sm_log_limit log_limit; /* of the lines that this peer can trigger */
 	bool routed; /* its routes are installed (TUN) */
 	struct sm_prefix routes[SM_IDENT_PREFIX_MAX + SM_IDENT_ADDRESS_MAX];
 	uint32_t route_count;
@@ -84,7 +85,7 @@ struct sm_daemon {
 	struct sm_list resolutions;   /* answers for the node that wait for the next turn */
 	struct sm_list pings;
 	uint64_t next_tag;
-	struct sm_log_limit member_log_limit;
+	struct sm_log_limit refused_log_limit;
 	/* links that ended, by reason; a peer's unknown ones count as SM_CLOSE_NONE, as a broken line does */
 	uint64_t closed_by_us[SM_CLOSE_REASON_COUNT], closed_by_peer[SM_CLOSE_REASON_COUNT];
 
