@@ -349,11 +349,11 @@ class House:
         return Daemon(self.lab, machine, name, sections=sections, peers=map(self.lab.peer_section, peers))
 
     @contextlib.contextmanager
-    def dialling(self, name, daemon=None, machine=None):
-        """alice (or another) looks for that name on mallory's machine."""
+    def dialling(self, name, daemon=None, machine=None, port=CONTROL_PORT):
+        """alice (or another) looks for that name on mallory's machine (or another)."""
         daemon = daemon or self.alice
         before = list(daemon.peers_conf)
-        daemon.peers_conf.append({"Name": name, "Endpoint": self.lab.endpoint(machine or self.mallory)})
+        daemon.peers_conf.append({"Name": name, "Endpoint": self.lab.endpoint(machine or self.mallory, port)})
         daemon.write_config()
         daemon.ask("reload")
         try:

@@ -386,7 +386,7 @@ class Meeting:
         assert name == reason and re.fullmatch(pattern, text), (name, text)
         alice = self.house.alice
         if reason == "protocol":
-            alice.wait_log(f"{LIMITED} peer {self.name}: {pattern}", position=self.at)
+            alice.wait_log(f"warn  peer {self.name}: {pattern}", position=self.at)
         alice.wait_log(f"warn  peer {self.name}: closed by us: {reason}: {pattern}", position=self.at)
         entry = wait_for(lambda: (e := alice.peer(self.name)) and e["state"] in ("idle", "backoff") and e)
         assert re.search(pattern, entry["last_error"]) and entry["session"] is None
@@ -504,7 +504,7 @@ def test_server_sends_what_it_must_not(house, case, data, pattern):
         member.expect(HELLO, 10)
         member.send(data)
         assert re.fullmatch(pattern, member.expect_close()[1])
-        house.alice.wait_log(f"{LIMITED} peer {name}: {pattern}", position=at)
+        house.alice.wait_log(f"warn  peer {name}: {pattern}", position=at)
         house.alice.wait_log(f"warn  peer {name}: closed by us: protocol: {pattern}", position=at)
 
 
