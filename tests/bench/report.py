@@ -82,7 +82,8 @@ def udp(found):
     rows = [[title, with_range(found[path]["pps_few_lost"], ".0f", 1e-3),
              with_range(found[path]["pps_none_lost"], ".0f", 1e-3)]
             for path, title in (("raw", "veth"), ("tunnel", "tunnel"))]
-    return (f"### UDP, {found['size']} bytes, highest rate that arrives, thousand packets a second\n\n" +
+    return (f"### UDP, {found['size']} bytes, highest rate that arrives, thousand packets a second\n\n"
+            f"Socket buffers of {found['buffer']}, or what the system allows.\n\n" +
             table(["path", f"at most {found['loss_few']:.0%} lost", f"at most {found['loss_none']:.2%} lost"],
                   rows))
 
@@ -118,9 +119,11 @@ def perf(found):
     if "symbols" not in found:
         return f"### Where the CPU goes\n\nNot measured: {found['missing']}.\n"
     return ("### Where the CPU goes\n\n`" + found["command"] + "` on both daemons during one TCP stream at "
-            "MTU 1400:\n\n" + table(["share", "object", "symbol"],
-                                    [[one["share"], one["object"], f"`{one['symbol']}`"]
-                                     for one in found["symbols"]]))
+            "MTU 1400; in all " + ", ".join(f"{name} {share}" for name, share in found["objects"].items()) +
+            "; below the system calls " +
+            ", ".join(f"{name} {share}" for name, share in found["calls"].items()) + ":\n\n" + table(["share", "object", "symbol"],
+                           [[one["share"], one["object"], f"`{one['symbol']}`"]
+                            for one in found["symbols"]]))
 
 
 SECTIONS = {"handshake": handshake, "memory": memory, "latency": latency, "tcp": tcp, "udp": udp,

@@ -51,12 +51,20 @@ def perf(pair, seconds):
                       "--", "sleep", str(seconds), timeout=60)
         text = laboratory.sh("perf", "report", "-i", data, "--stdio", "--no-children", "-g", "none",
                              "--sort", "dso,symbol", timeout=120)
+        below = laboratory.sh("perf", "report", "-i", data, "--stdio", "--children", "-g", "none",
+                              "--sort", "symbol", timeout=120)
     pair.set_mtu(1500)
     rows = re.findall(r"^\s*(\d+\.\d+%)\s+(\S+)\s+\[[k.]\] (\S+)", text, re.M)
     if not rows:
         return {"missing": "perf saw no samples: " + " ".join(text.split())[:200]}
-    return {"command": command, "symbols": [{"share": share, "object": dso, "symbol": symbol}
-                                            for share, dso, symbol in rows[:TOP_SYMBOLS]]}
+    objects = {}
+    for share, dso, _ in rows:
+        objects[dso] = objects.get(dso, 0) + float(share.rstrip("%"))
+    calls = re.findall(r"^\s*(\d+\.\d+%)\s+\d+\.\d+%\s+\[k\] __(?:x64|arm64)_sys_(\w+)", below, re.M)
+    return {"command": command, "calls": {name: share for share, name in calls if float(share[:-1]) >= 1},
+            "objects": {dso: f"{share:.0f}%" for dso, share in objects.items() if share >= 1},
+            "symbols": [{"share": share, "object": dso, "symbol": symbol}
+                        for share, dso, symbol in rows[:TOP_SYMBOLS]]}
 
 
 def measure(parts, rounds, quick):
