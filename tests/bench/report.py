@@ -121,9 +121,10 @@ def perf(found):
     return ("### Where the CPU goes\n\n`" + found["command"] + "` on both daemons during one TCP stream at "
             "MTU 1400; in all " + ", ".join(f"{name} {share}" for name, share in found["objects"].items()) +
             "; below the system calls " +
-            ", ".join(f"{name} {share}" for name, share in found["calls"].items()) + ":\n\n" + table(["share", "object", "symbol"],
-                           [[one["share"], one["object"], f"`{one['symbol']}`"]
-                            for one in found["symbols"]]))
+            ", ".join(f"{name} {share}" for name, share in found["calls"].items()) + ":\n\n" +
+            table(["share", "object", "symbol"],
+                  [[one["share"], one["object"], f"`{one['symbol']}`"]
+                   for one in found["symbols"]]))
 
 
 SECTIONS = {"handshake": handshake, "memory": memory, "latency": latency, "tcp": tcp, "udp": udp,

@@ -60,7 +60,8 @@ def perf(pair, seconds):
     objects = {}
     for share, dso, _ in rows:
         objects[dso] = objects.get(dso, 0) + float(share.rstrip("%"))
-    calls = re.findall(r"^\s*(\d+\.\d+%)\s+\d+\.\d+%\s+\[k\] __(?:x64|arm64)_sys_(\w+)", below, re.M)
+    calls = re.findall(r"^\s*(\d+\.\d+%)\s+\d+\.\d+%\s+\[k\] (?:__x64_sys_|__arm64_sys_|ksys_|do_(?=readv|writev))"
+                       r"(\w+)", below, re.M)
     return {"command": command, "calls": {name: share for share, name in calls if float(share[:-1]) >= 1},
             "objects": {dso: f"{share:.0f}%" for dso, share in objects.items() if share >= 1},
             "symbols": [{"share": share, "object": dso, "symbol": symbol}
