@@ -43,6 +43,7 @@ class Flow:
         self.receiver.setblocking(False)
         self.sender = machine_of(a).socket(family, socket.SOCK_DGRAM)
         self.sender.setblocking(False)
+        self.held = False   # nothing more is sent, what comes is still taken
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -50,7 +51,7 @@ class Flow:
     def run(self):
         due = time.monotonic()
         while not self.ended.is_set():
-            left = due - time.monotonic()
+            left = INTERVAL if self.held else due - time.monotonic()
             if left <= 0:
                 self.sent.append(time.monotonic())
                 # no interface, no route, no neighbour: all that is loss
@@ -112,14 +113,15 @@ class Flow:
         assert len(numbers) == len(set(numbers)), f"{self}: a datagram came twice"
         return numbers
 
-    def stop_sending(self, timeout=3.0):
-        """Waits until all that was sent so far has arrived, then ends it; an AssertionError for loss."""
-        count = len(self.sent)
+    def missing(self):
+        """How many of those sent have not arrived (yet)."""
+        return len(self.sent) - len({number for _, number in self.arrived[:]})
 
-        def missing():
-            return set(range(count)) - {number for _, number in self.arrived[:]}
-
-        wait_for(lambda: not missing(), timeout, f"all of {self}; {len(missing())} are missing")
+    def stop_whole(self, allowed=lambda: 0, timeout=3.0):
+        """Sends no more and waits for what is on its way; an AssertionError if more than that is missing."""
+        self.held = True
+        wait_for(lambda: self.missing() <= allowed(), timeout,
+                 f"all of {self}, {self.missing()} are missing, {allowed()} may be")
         self.stop()
 
 
@@ -160,7 +162,7 @@ class Flows:
     def stop_whole(self):
         """Ends both; nothing at all was lost."""
         for flow in self.flows:
-            flow.stop_sending()
+            flow.stop_whole()
 
     def __enter__(self):
         return self
