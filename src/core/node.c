@@ -186,6 +186,15 @@ void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *can
 
 void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self)
 {
+	const struct sm_identity *old = &node->config.self;
+	const bool renewed = memcmp(old->fingerprint, self->fingerprint, SM_FINGERPRINT_LEN) != 0 ||
+			     memcmp(old->serial, self->serial, sizeof(old->serial)) != 0;
+	struct sm_list *pos, *after;
+
+	/* peers hold the old one against us when it ends: show them the new one now */
+	sm_list_for_each_safe(pos, after, &node->peers)
+		if (renewed && SM_LIST_ENTRY(pos, struct sm_peer, entry)->live)
+			SM_LIST_ENTRY(pos, struct sm_peer, entry)->renew = true;
 	node->config.self = *self;
 	node->dirty = true;
 	sm_node_flush(node);
@@ -447,7 +456,7 @@ void sm_node_retry_now(struct sm_node *node, uint64_t now_us)
 
 		peer->attempts = 0;
 		peer->refused = false;
-		if (!peer->live)
+		if (!peer->live || peer->renew)
 			sm_peer_schedule_dial(peer, true, now_us);
 		sm_peer_update_state(peer, now_us);
 	}

@@ -123,7 +123,11 @@ SM_MUST_CHECK int sm_node_set_peers(struct sm_node *node, const struct sm_peer_c
 void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *candidates, uint32_t count,
 			    uint64_t now_us);
 
-/** sm_node_set_identity() - A renewed certificate of our own, for what comes after */
+/**
+ * sm_node_set_identity() - A renewed certificate of our own, for what comes after
+ *
+ * Connected peers get it in a connection that replaces theirs, which sm_node_retry_now() begins.
+ */
 void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self);
 
 /* -- connections: the host has authenticated the peer and exported the root secret -- */

@@ -79,9 +79,9 @@ struct sm_conn_counts {
 	uint64_t refused[SM_CLOSE_REASON_COUNT]; /* accepted and never opened; [0]: the peer left */
 	uint64_t dial_failed;                    /* dialled and never opened */
 	uint64_t dial_refused[SM_CLOSE_REASON_COUNT]; /* of those, by either side, for a reason */
-	uint32_t unfinished;                     /* accepted, never open, not yet gone: now */
-	uint32_t dialling;                       /* now */
-	uint32_t open;                           /* now */
+	uint32_t unfinished;                          /* accepted, never open, not yet gone: now */
+	uint32_t dialling;                            /* now */
+	uint32_t open;                                /* now */
 };
 
 /**

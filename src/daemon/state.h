@@ -46,7 +46,7 @@ struct sm_daemon_port {
 	char logged[160]; /* the last reason that was logged, so that a repeated one is not */
 	uint64_t logged_us;
 	struct sm_log_limit log_limit; /* of the lines that this peer can trigger */
-	bool routed; /* its routes are installed (TUN) */
+	bool routed;                   /* its routes are installed (TUN) */
 	struct sm_prefix routes[SM_IDENT_PREFIX_MAX + SM_IDENT_ADDRESS_MAX];
 	uint32_t route_count;
 };

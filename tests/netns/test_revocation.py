@@ -16,8 +16,8 @@ import signal
 
 import pytest
 
-from lab import SHADOWMESH, SLOW, Authority, Lab, ping, sh, wait_for
-from strangers import House
+from lab import Authority, Lab, ping, wait_for
+from strangers import House, Watch
 
 SECONDS = 3  # within which a reload must have ended what a list revokes
 
@@ -231,3 +231,34 @@ def test_a_list_of_another_ca_changes_nothing(house):
     assert "the revocation list is not signed by a CA of this network" in done.stderr
     os.rename(kept, house.lists["alice"])
     assert house.alice.cli("reload").returncode == 0
+
+
+@pytest.mark.parametrize("key", ["same", "new"])
+def test_a_certificate_renewed_by_reload_is_used_at_once(house, key):
+    """A session must not go on under the old one until that expires. The change itself costs no packet."""
+    name = "fay-" + key
+    address = ("--address", {"same": "10.7.0.32/24", "new": "10.7.0.33/24"}[key])
+    certificate, private = house.authority.issue(name, "--valid", "1h", *address, fresh=True)
+    fay = house.daemon(name, (certificate, private))
+    fay.start()
+    house.lab.wait_mesh(house.alice, fay)
+    before = house.alice.peer(name)["certificate"]
+    if key == "same":
+        house.authority.run("issue", name, "--key", private, "--out", os.path.dirname(certificate), "--force",
+                            "--valid", "2h", *address)
+    else:
+        certificate, private = house.authority.issue(name, "--valid", "2h", *address, fresh=True)
+        fay.configure("Node", Certificate=certificate, PrivateKey=private)
+    watch = Watch(house.alice, fay.ip4)
+    fay.ask("reload")
+    wait_for(lambda: house.alice.peer(name)["certificate"]["not_after"] > before["not_after"] + 3000, SECONDS,
+             "the renewed certificate")
+    assert (house.alice.peer(name)["certificate"]["fingerprint"] == before["fingerprint"]) == (key == "same")
+    house.lab.wait_mesh(house.alice, fay)
+    try:
+        if key == "same":
+            watch.check()
+    finally:
+        watch.stop()
+    assert ping(fay, house.alice.ip4, count=20).lost == 0
+    fay.stop()
