@@ -275,6 +275,35 @@ static bool is_survivor(const struct sm_link *fresh, const struct sm_link *other
 	return fresh->client == decides(fresh->peer);
 }
 
+/*
+ * A choice may get lost with the connection that it was told on. The session that the deciding side sends
+ * on shows it all the same, well before the other one has drained.
+ */
+void sm_link_follow(struct sm_peer *peer, uint64_t now_us)
+{
+	struct sm_session *ahead = NULL;
+	bool active_moved = false;
+	uint64_t sent;
+
+	for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++) {
+		struct sm_session *s = peer->session[i];
+		const uint64_t packets = s && s->ready ? sm_session_packets(s, &sent) : 0;
+
+		if (!packets)
+			continue;
+		s->ahead = packets > s->followed ? s->ahead + 1 : 0;
+		s->followed = packets;
+		if (s == peer->active)
+			active_moved = s->ahead;
+		else if (s->ahead > 1)
+			ahead = s;
+	}
+	if (!ahead || active_moved || !peer->active || decides(peer))
+		return;
+	ahead->draining = false;
+	sm_peer_use_session(peer, ahead, now_us);
+}
+
 static void close_duplicates(struct sm_peer *peer, uint64_t now_us)
 {
 	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
@@ -759,15 +788,16 @@ void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint
  * The connection broke while READY was on its way to us: the peer may have got ours and send on the session
  * already, and will go on, since sessions outlive connections. Its first packet says what READY would have.
  */
-static void make_orphan(struct sm_link *link, uint64_t now_us)
+static struct sm_session *make_orphan(struct sm_link *link, uint64_t now_us)
 {
 	struct sm_session *s = link->session;
 
 	if (!s || s->ready || link->state != SM_LINK_READY)
-		return;
+		return NULL;
 	s->orphan = true;
 	s->drain_until_us = now_us + SM_EPOCH_OVERLAP_US;
 	link->session = NULL;
+	return s;
 }
 
 /* One that never got to READY was an attempt in vain: without back-off it would be repeated at once, for ever. */
@@ -779,18 +809,20 @@ static void link_lost(struct sm_link *link, enum sm_close_reason reason, const c
 		.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .by_peer = true, .text = text
 	};
 	const bool in_vain = link->state == SM_LINK_HELLO || link->state == SM_LINK_READY;
-	struct sm_session *s;
+	struct sm_session *s, *orphan;
 
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	if (in_vain)
 		peer->attempts++;
 	if (in_vain && reason != SM_CLOSE_NONE)
 		peer->refused = true;
-	make_orphan(link, now_us);
+	orphan = make_orphan(link, now_us);
 	s = drop_unready(link, now_us);
 	sm_link_forget(link);
 	sm_node_tell(node, &event);
 	link_gone(peer, s, !in_vain, now_us);
+	if (orphan && orphan->heard)
+		sm_peer_adopt_session(peer, orphan, now_us);
 	if (!peer->live && peer->active) /* is the peer still there? */
 		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	sm_node_flush(node);

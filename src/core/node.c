@@ -301,6 +301,7 @@ void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, un
 
 	if (!peer)
 		return;
+	s->heard = true;
 	if (s->orphan)
 		sm_peer_adopt_session(peer, s, now_us);
 	if (sm_session_on_epoch_event(s, epoch, event, now_us) & SM_SESSION_CHANGED) {
@@ -404,6 +405,8 @@ uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us)
 	sm_list_for_each_safe(pos, after, &node->peers) {
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
+		if (second) /* before the sessions' turn: one that drains no more has things to do */
+			sm_link_follow(peer, now_us);
 		for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++)
 			if (peer->session[i])
 				sm_peer_session_tick(peer, peer->session[i], second, now_us);

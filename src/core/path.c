@@ -45,6 +45,8 @@ void sm_path_probe(struct sm_path *p, const struct sm_addr *to, uint64_t token, 
 		p->last_probe_us = now_us;
 		if (!p->asking_us)
 			p->asking_us = now_us;
+	} else if (p->suspect.family && sm_addr_equal(&dst, &p->suspect)) {
+		ret_send->from = p->suspect_local; /* a NAT in between lets only that one back in */
 	}
 }
 

@@ -136,6 +136,8 @@ void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8
 void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us);
 void sm_link_forget(struct sm_link *link);
 void sm_link_tick(struct sm_link *link, uint64_t now_us);
+/** sm_link_follow() - Once a second: the side that does not decide sends where the other one does */
+void sm_link_follow(struct sm_peer *peer, uint64_t now_us);
 void sm_link_send_endpoints(struct sm_peer *peer, uint64_t now_us);
 /** sm_link_handle() - A message that came on either carrier (@link NULL: the stream of @s) */
 void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const uint8_t *buf, size_t len,

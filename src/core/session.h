@@ -57,6 +57,7 @@ struct sm_session {
 	struct sm_session_config config;
 	bool started;	/* keys are there, we accept packets */
 	bool ready;	/* the peer does too: we may send */
+	bool heard;	/* a packet came: the peer sends on it */
 	bool orphan;	/* started, but the connection broke before READY came: a packet says it too */
 	bool draining;	/* receive only, until drain_until_us */
 	uint64_t created_us, ready_us, drain_until_us;
@@ -82,6 +83,8 @@ struct sm_session {
 	struct sm_path path;
 	uint64_t rx_seen; /* packets counted at the last tick */
 	uint64_t tx_seen;
+	uint64_t followed; /* packets received at the last sm_link_follow() */
+	uint32_t ahead;	   /* seconds in a row in which it received and the active one did not */
 };
 
 /** sm_session_new() - Return: 0, -ENOMEM */

@@ -108,6 +108,28 @@ static void test_connection_breaks(void **state)
 	}
 }
 
+/* It breaks while the next one greets, and no other comes: both still send on what the other opens. */
+static void test_greeting_breaks(void **state)
+{
+	(void)state;
+	for (uint32_t run = 0; run < 6 * RUNS; run++) {
+		struct pair p = pair_up("greeting breaks", run, SM_REKEY_AFTER_US, 5 * SM_MSEC_US);
+
+		if (run % 3 == 0)
+			sim_peer(p.w, 1 - run % 2, run % 2, true);
+		sim_break(p.w, 0, 1);
+		sim_run(p.w, 60 * SM_MSEC_US + rng_u64(&p.w->rng) % (100 * SM_MSEC_US));
+		sim_break(p.w, 0, 1);
+		sim_cut(p.w, 0, 1, true, false);
+		sim_run(p.w, 20 * SM_SEC_US);
+		pair_stop(&p);
+		assert_nothing_lost(&p);
+		assert_int_equal(sim_peer_of(p.w, 0, 1)->active->config.index,
+				 sim_peer_of(p.w, 1, 0)->active->config.remote_index);
+		sim_world_free(p.w);
+	}
+}
+
 /* No connection at all, and a bad path: keys are changed through the stream, frames go on. */
 static void test_stream_carries_rekeying(void **state)
 {
@@ -391,7 +413,7 @@ static void test_backoff(void **state)
 		first |= UINT64_C(1) << (w->now_us / 1000 % 64);
 		sim_world_free(w);
 	}
-	assert_true(__builtin_popcountll(first) > 3);
+	assert_true(__builtin_popcountll(first) > 3); /* not in step */
 }
 
 /* Anything at any time; afterwards all is well again, and nothing has piled up. */
@@ -497,6 +519,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connection_breaks),
+		cmocka_unit_test(test_greeting_breaks),
 		cmocka_unit_test(test_stream_carries_rekeying),
 		cmocka_unit_test(test_udp_down),
 		cmocka_unit_test(test_both_down_a_minute),
