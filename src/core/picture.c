@@ -178,7 +178,8 @@ int sm_picture_build(struct sm_node *node, struct sm_snapshot **ret_snapshot)
 	s->learned = node->learned;
 	sm_list_for_each_safe(pos, after, &node->peers) known++;
 	err = fill_sessions(node, s, picture);
-	s->awaited = known - s->member_count;
+	/* anybody may dial us, too */
+	s->awaited = known - s->member_count + (node->config.control_port != 0);
 	if (!err)
 		err = fill_ownership(node, s, known);
 	if (err) {

@@ -52,7 +52,7 @@ struct sm_route {
  * @sessions:    by slot, NULL where none
  * @send:        by port: the session to send on, NULL where none
  * @members:     ports that have one, for flooding
- * @awaited:     known peers that have none: frames for them are worth keeping for a moment
+ * @awaited:     who may yet get one, known peers and strangers: frames are worth keeping for a moment
  * @owned_macs:  sm_mac_to_u64() -> port, this node's own included (SM_PORT_LOCAL)
  * @routes:      owned addresses as /32 and /128, and in TUN mode the prefixes; this node's own included
  *               (SM_PORT_LOCAL); in the order that sm_snapshot_sort_routes() makes

@@ -679,17 +679,17 @@ int sm_control_open(struct sm_daemon *d, char *error)
 	err = open_listeners(d, error);
 	if (err)
 		return err;
-	err = sm_plane_start(d->plane);
-	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot start the workers: %s",
-			 strerror(-err));
-		return err;
-	}
 	start_handles(d);
 	sm_device_candidates(d);
 	err = sm_control_set_peers(d);
-	if (err)
+	if (err) {
 		snprintf(error, SM_DAEMON_ERROR_MAX, "too many peers");
+		return err;
+	}
+	/* after the first picture: what the card has sent so far waits in its queue, and is held */
+	err = sm_plane_start(d->plane);
+	if (err)
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot start the workers: %s", strerror(-err));
 	return err;
 }
 
