@@ -474,6 +474,8 @@ static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm
 		snprintf(close.close.text, sizeof(close.close.text), "%s", text);
 		sm_peer_send_stream_msg(peer, s, &close, now_us);
 		link = link_of(peer, s);
+		if (link && !s->ready) /* it ends with its connection */
+			s = NULL;
 	} else {
 		s = link->session && link->session->ready ? link->session : NULL;
 	}

@@ -330,6 +330,43 @@ static void test_rekey_refused(void **state)
 	}
 }
 
+/* In a segment of the control stream, at its beginning; @bytes may be no message at all */
+static void stream(struct host *h, uint32_t session, const void *bytes, size_t len)
+{
+	const struct sm_segment segment = {.data = bytes, .len = len};
+	uint8_t body[SM_STREAM_HEADER_LEN + SM_STREAM_SEGMENT_MAX];
+	const struct sm_addr from = sm_node_session(h->node, session)->path.remote, to = {0};
+
+	sm_node_on_control_packet(h->node, session, SM_KIND_STREAM, body, sm_segment_encode(&segment, body), &from,
+				  &to, h->now_us);
+}
+
+/* Packets may come before READY does: what is wrong in them ends the session, once. */
+static void test_stream_refused(void **state)
+{
+	(void)state;
+	for (unsigned greeting = 1; greeting <= 2; greeting++) {
+		for (uint32_t close = 0; close < 2; close++) {
+			static const uint8_t critical[] = {0x81, 0x23, 0, 0}, shutdown[] = {0x80, 0x0a, 0, 2, 0, 1};
+			struct host *h = host_new();
+			struct sm_link *link = open_link(h, 0, false);
+			const uint32_t session = link->session->config.index;
+
+			say(h, 0, link, &hello);
+			if (greeting > 1)
+				say(h, 0, link, &ready);
+			if (close)
+				stream(h, session, shutdown, sizeof(shutdown));
+			else
+				stream(h, session, critical, sizeof(critical));
+			assert_true(h->conn[0].closed);
+			assert_int_equal(close_reason(&h->conn[0]), close ? SM_CLOSE_NONE : SM_CLOSE_PROTOCOL);
+			assert_null(sm_node_session(h->node, session));
+			host_free(h);
+		}
+	}
+}
+
 static void test_silent_greeting(void **state)
 {
 	struct host *h = host_new();
@@ -424,6 +461,7 @@ int main(void)
 		cmocka_unit_test(test_order),	       cmocka_unit_test(test_hello),
 		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
 		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
+		cmocka_unit_test(test_stream_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
