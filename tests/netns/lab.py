@@ -666,7 +666,7 @@ class Lab:
 
     def __init__(self):
         self.tag = f"sml{os.getpid()}-{next(numbers)}"
-        self.tmp = tempfile.mkdtemp(prefix="sm-lab-")
+        self.tmp = tempfile.mkdtemp(prefix=f"sm-lab{os.getpid()}-")
         self.machines = {}
         self.daemons = []
         self.processes = []
@@ -885,12 +885,16 @@ def close_all():
 
 
 def sweep():
-    """Removes namespaces that a killed test run left behind; those of living runs stay."""
+    """Removes namespaces and folders that a killed test run left behind; those of living runs stay."""
     for path in glob.glob("/run/netns/sml*-*"):
         owner = re.match(r"sml(\d+)-", os.path.basename(path))
         if owner and not os.path.exists(f"/proc/{owner[1]}"):
             subprocess.run(["ip", "netns", "del", os.path.basename(path)], check=False,
                            stderr=subprocess.DEVNULL)
+    for path in glob.glob(os.path.join(tempfile.gettempdir(), "sm-lab*-*")):
+        owner = re.match(r"sm-lab(\d+)-", os.path.basename(path))
+        if owner and not os.path.exists(f"/proc/{owner[1]}"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 atexit.register(close_all)
