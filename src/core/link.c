@@ -78,7 +78,7 @@ static void link_gone(struct sm_peer *peer, struct sm_session *s, bool soon, uin
 	take_standby(peer, now_us);
 	if (s && s != peer->active)
 		sm_peer_drain_session(peer, s, now_us);
-	if (!peer->live)
+	if (!peer->live || peer->renew)
 		sm_peer_schedule_dial(peer, soon, now_us);
 	sm_peer_update_state(peer, now_us);
 }
@@ -483,7 +483,7 @@ static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm
 		sm_link_close(link, SM_CLOSE_PROTOCOL, text, now_us);
 	if (s)
 		sm_peer_end_session(peer, s, now_us);
-	if (!peer->live)
+	if (!peer->live || peer->renew)
 		sm_peer_schedule_dial(peer, false, now_us);
 	sm_peer_update_state(peer, now_us);
 }
@@ -773,7 +773,7 @@ failed:
 		snprintf(asked->last_error, sizeof(asked->last_error), "%s", text);
 		asked->refused = true;
 		asked->attempts++;
-		if (!asked->live)
+		if (!asked->live || asked->renew)
 			sm_peer_schedule_dial(asked, false, now_us);
 		sm_peer_update_state(asked, now_us);
 	}

@@ -367,6 +367,60 @@ static void test_stream_refused(void **state)
 	}
 }
 
+/* Heard of all the time, ticking; Return: dials in that time */
+static uint32_t live_on(struct host *h, uint32_t n, struct sm_link *link, uint64_t us)
+{
+	static const struct sm_msg pong = {.type = SM_MSG_PONG};
+	const uint64_t until_us = h->now_us + us;
+	const uint32_t before = h->dials;
+
+	for (; h->now_us < until_us; h->now_us += SM_SEC_US / 4) {
+		h->conn[n].len = 0;
+		say(h, n, link, &pong);
+		assert_true(sm_node_tick(h->node, h->now_us) > h->now_us);
+	}
+	assert_false(h->conn[n].closed);
+	return h->dials - before;
+}
+
+/* A full handshake that is due and fails is tried again, although the old connection still works. */
+static void test_renewal_repeated(void **state)
+{
+	(void)state;
+	for (uint32_t fault = 0; fault < 4; fault++) {
+		static const struct sm_msg limit = {.type = SM_MSG_CLOSE, .close.reason = SM_CLOSE_LIMIT};
+		const struct sm_peer_config config = {.name = "peer"};
+		struct host *h = host_new();
+		struct sm_msg dialable = hello;
+		struct sm_link *old, *fresh;
+
+		dialable.hello.control_port = SM_CONTROL_PORT;
+		assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
+		old = open_link(h, 0, true);
+		say(h, 0, old, &dialable);
+		say(h, 0, old, &ready);
+		h->now_us += SM_FULL_HANDSHAKE_US;
+		assert_int_equal(live_on(h, 0, old, 2 * SM_SEC_US), 1);
+		if (fault == 3)
+			h->id.name[0] = 'q'; /* somebody else answers */
+		fresh = open_link(h, 1, true);
+		h->id.name[0] = 'p';
+		if (fault < 2)
+			say(h, 1, fresh, &hello);
+		if (fault == 0)
+			sm_node_on_link_lost(h->node, fresh, "lost", h->now_us);
+		else if (fault == 1)
+			say(h, 1, fresh, &limit);
+		/* 2: it never says HELLO */
+		assert_int_equal(live_on(h, 0, old, 20 * SM_SEC_US), 1);
+		fresh = open_link(h, 1, true);
+		say(h, 1, fresh, &dialable);
+		say(h, 1, fresh, &ready);
+		assert_ptr_equal(sm_node_find_peer(h->node, "peer")->live, fresh);
+		host_free(h);
+	}
+}
+
 static void test_silent_greeting(void **state)
 {
 	struct host *h = host_new();
@@ -461,7 +515,7 @@ int main(void)
 		cmocka_unit_test(test_order),	       cmocka_unit_test(test_hello),
 		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
 		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
-		cmocka_unit_test(test_stream_refused),
+		cmocka_unit_test(test_stream_refused), cmocka_unit_test(test_renewal_repeated),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
