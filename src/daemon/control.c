@@ -23,27 +23,44 @@
 
 /* One control connection: the handle that the node knows it by */
 struct handle {
+	struct sm_list entry; /* in the daemon's list */
 	struct sm_daemon *d;
 	struct sm_conn *conn;
 	struct sm_link *link; /* NULL while dialling */
 	uint16_t dialled;     /* SM_PORT_NONE: accepted */
 };
 
+static struct handle *handle_new(struct sm_daemon *d, uint16_t dialled)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return NULL;
+	h->d = d;
+	h->dialled = dialled;
+	sm_list_add_tail(&d->handles, &h->entry);
+	return h;
+}
+
+static void handle_free(struct handle *h)
+{
+	sm_list_del(&h->entry);
+	free(h);
+}
+
 /* -- what the node asks for -- */
 
 static int op_dial(void *host, uint16_t port, const struct sm_addr *to)
 {
 	struct sm_daemon *d = host;
-	struct handle *h = calloc(1, sizeof(*h));
+	struct handle *h = handle_new(d, port);
 	int err;
 
 	if (!h)
 		return -ENOMEM;
-	h->d = d;
-	h->dialled = port;
 	err = sm_conn_dial(d->conns, to, h, &h->conn);
 	if (err)
-		free(h);
+		handle_free(h);
 	return err;
 }
 
@@ -62,7 +79,7 @@ static void op_conn_close(void *host, void *conn)
 {
 	(void)host;
 	sm_conn_close(((struct handle *)conn)->conn, true);
-	free(conn);
+	handle_free(conn);
 }
 
 static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
@@ -263,14 +280,12 @@ static void on_open(void *arg, struct sm_conn *conn, const struct sm_conn_info *
 	struct handle *h = sm_conn_owner(conn);
 
 	if (!h) {
-		h = calloc(1, sizeof(*h));
+		h = handle_new(d, SM_PORT_NONE);
 		if (!h) {
 			sm_conn_close(conn, false);
 			return;
 		}
-		h->d = d;
 		h->conn = conn;
-		h->dialled = SM_PORT_NONE;
 		sm_conn_set_owner(conn, h);
 	}
 	/* NULL: refused, and closed through op_conn_close(), which has freed the handle */
@@ -317,7 +332,7 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 				    "peer %s at %s", sm_peer_name(peer), line);
 		sm_node_on_dial_failed(d->node, h->dialled, reason, text, sm_clock_now_us());
 	}
-	free(h);
+	handle_free(h);
 }
 
 static bool known(void *arg, const struct sm_addr *addr)
@@ -661,6 +676,7 @@ int sm_control_open(struct sm_daemon *d, char *error)
 	int err = make_handles(d);
 
 	d->control_port = d->config->transport.control_port;
+	sm_list_init(&d->handles);
 	sm_list_init(&d->resolutions);
 	sm_list_init(&d->pings);
 	d->ports = calloc(SM_PORT_MAX, sizeof(*d->ports));
@@ -722,6 +738,16 @@ static void close_handle(uv_handle_t *handle, void *arg)
 			uv_close(handle, NULL);
 }
 
+/* The node has closed its links; attempts under way end without a callback. */
+static void stop_connections(struct sm_daemon *d)
+{
+	struct sm_list *pos, *after;
+
+	sm_conn_set_stop(d->conns);
+	sm_list_for_each_safe(pos, after, &d->handles)
+		handle_free(SM_LIST_ENTRY(pos, struct handle, entry));
+}
+
 void sm_control_close(struct sm_daemon *d)
 {
 	d->stopping = true;
@@ -733,7 +759,7 @@ void sm_control_close(struct sm_daemon *d)
 	sm_ctl_close(d->ctl);
 	d->ctl = NULL;
 	if (d->conns)
-		sm_conn_set_stop(d->conns);
+		stop_connections(d);
 	if (d->loop_ready) {
 		uv_walk(&d->loop, close_handle, d);
 		uv_run(&d->loop, UV_RUN_DEFAULT); /* last words go out, for a second at most */

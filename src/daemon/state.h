@@ -82,6 +82,7 @@ struct sm_daemon {
 	struct sm_conn_set *conns;
 	struct sm_ctl *ctl;
 	struct sm_daemon_port *ports; /* SM_PORT_MAX entries */
+	struct sm_list handles;       /* of connections that have an owner */
 	struct sm_list resolutions;   /* answers for the node that wait for the next turn */
 	struct sm_list pings;
 	uint64_t next_tag;
