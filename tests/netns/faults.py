@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What the tests of faults share: flows of numbered datagrams whose gaps are measured, and transfers that
+What the tests of faults share: flows of numbered datagrams, in which holes are looked for, and transfers that
 go on until they are told to end.
 
 A fault's end is a moment of time.monotonic(); "resumed" means that from some datagram on, sent after
@@ -22,6 +22,7 @@ from lab import SLOW, SO_RCVBUFFORCE, family_of, machine_of, patterned, wait_for
 INTERVAL = 0.02  # seconds between the datagrams of a flow
 RUN = 10         # so many without a hole are no accident
 RESUME = 3.0     # seconds in which traffic must be back
+HOLE = 5         # so many lost in a row are none that a user notices
 ports = itertools.count(20000)
 
 
@@ -96,11 +97,22 @@ class Flow:
     def __repr__(self):
         return f"traffic {self.a} to {self.b}"
 
-    def longest_gap(self, since, until=None):
-        """Seconds without an arrival, at most, from one moment to another (or now)."""
-        until = until or time.monotonic()
-        marks = [since, *(at for at, _ in self.arrived[:] if since <= at <= until), until]
-        return max(b - a for a, b in zip(marks, marks[1:]))
+    def is_stopped(self, run=RUN):
+        """The last datagrams have all been lost."""
+        return len(self.sent) - 1 - max(number for _, number in self.arrived[-run:]) > run
+
+    def longest_hole(self, since):
+        """So many datagrams in a row, sent after that moment, were lost. Unlike a gap in time it does not
+        grow when the machine is too busy to send."""
+        newest = len(self.sent) - 1
+        wait_for(lambda: self.arrived and self.arrived[-1][1] >= newest, 5, f"{self} to go on")
+        arrived = {number for _, number in self.arrived[:]}
+        longest = count = 0
+        for number in range(newest + 1):
+            if self.sent[number] >= since:
+                count = 0 if number in arrived else count + 1
+                longest = max(longest, count)
+        return longest
 
     def stop(self):
         """Ends it; gives the numbers that arrived, in order of arrival, each at most once."""
@@ -141,14 +153,13 @@ class Flows:
     def wait_resumed(self, since, within=RESUME):
         return max(flow.wait_resumed(since, within) for flow in self.flows)
 
-    def wait_stopped(self, quiet=0.3, timeout=5):
-        """Waits until nothing arrived for a while, in either direction."""
+    def wait_stopped(self, timeout=5):
+        """Waits until nothing arrives any more, in either direction."""
         for flow in self.flows:
-            wait_for(lambda f=flow: f.longest_gap(max(f.arrived[-1][0], time.monotonic() - 60)) > quiet,
-                     timeout, f"{flow} to stop")
+            wait_for(flow.is_stopped, timeout, f"{flow} to stop")
 
-    def longest_gap(self, since, until=None):
-        return max(flow.longest_gap(since, until) for flow in self.flows)
+    def longest_hole(self, since):
+        return max(flow.longest_hole(since) for flow in self.flows)
 
     def run_for(self, seconds):
         """Lets it flow until so many more datagrams have been sent."""
