@@ -492,20 +492,24 @@ def test_card_down_and_up(lab):
     assert alice.peer(bob)["session"]["rekeys"] == 0
 
 
-def test_underlay_mtu_is_lowered(lab):
-    """On alice's side while TCP runs both ways, then on bob's; full frames still cross."""
+def test_underlay_mtu_changes(lab):
+    """The network's MTU is lowered at both ends while TCP runs both ways, and raised again; full frames and
+    those just above and below the limit cross all the time."""
     alice, bob = lab.mesh("alice", "bob")
     transfers = [Transfer(alice, bob, bob.ip4, 20_000_000), Transfer(bob, alice, alice.ip4, 20_000_000)]
     with Flows(alice, bob) as flows:
-        for daemon in (alice, bob):
+        for mtu in (1300, 1280, 1500):
+            for daemon in (alice, bob):
+                lab.bridge.ip(f"link set {daemon.name} mtu {mtu}")
+                daemon.machine.ip(f"link set eth0 mtu {mtu}")
             since = time.monotonic()
-            lab.bridge.ip(f"link set {daemon.name} mtu 1300")
-            daemon.machine.ip("link set eth0 mtu 1300")
             flows.wait_resumed(since)
             for transfer in transfers:
                 transfer.wait_more(1 << 20)
-            assert ping(alice, bob.ip4, size=1472, df=True).lost == 0
-            assert ping(bob, alice.ip4, size=1472, df=True).lost == 0
+            for a, b in ((alice, bob), (bob, alice)):
+                wait_for(lambda a=a, b=b, mtu=mtu: a.peer(b)["path"]["mtu"] == mtu, what=f"{a} to notice")
+                for size in (1472, *range(1150, 1473, 23)):
+                    assert ping(a, b.ip4, count=2, size=size, df=True).lost == 0
     for transfer in transfers:
         transfer.end()
 
