@@ -10,6 +10,9 @@
 #define NEAREST_LEN_MAX 32u
 
 static void print_error(const struct sm_cli_command *self, const char *fmt, va_list ap)
+	SM_PRINTF(2, 0);
+
+static void print_error(const struct sm_cli_command *self, const char *fmt, va_list ap)
 {
 	(void)fflush(stdout);
 	fprintf(stderr, "shadowmesh%s%s: ", self != NULL ? " " : "",

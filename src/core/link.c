@@ -31,10 +31,11 @@ void sm_link_forget(struct sm_link *link)
 		free_link(link);
 }
 
-static void conn_close_with(struct sm_node *node, void *conn, enum sm_close_reason reason, const char *text)
+static void conn_close_with(struct sm_node *node, void *conn, enum sm_close_reason reason,
+			    const char *text)
 {
 	uint8_t buf[SM_MSG_HEADER_LEN + 2 + SM_CLOSE_TEXT_MAX];
-	struct sm_msg msg = { .type = SM_MSG_CLOSE, .close.reason = (uint16_t)reason };
+	struct sm_msg msg = {.type = SM_MSG_CLOSE, .close.reason = (uint16_t)reason};
 	int len;
 
 	snprintf(msg.close.text, sizeof(msg.close.text), "%s", text);
@@ -83,11 +84,13 @@ static void link_gone(struct sm_peer *peer, struct sm_session *s, bool soon, uin
 	sm_peer_update_state(peer, now_us);
 }
 
-void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us)
+void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text,
+		   uint64_t now_us)
 {
 	struct sm_peer *peer = link->peer;
 	struct sm_node *node = link->node;
-	struct sm_node_event event = { .type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text };
+	struct sm_node_event event = {
+		.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text};
 	struct sm_session *s;
 
 	conn_close_with(node, link->conn, reason, text);
@@ -120,19 +123,20 @@ static int send_hello(struct sm_link *link)
 	const struct sm_node_config *c = &link->node->config;
 	const struct sm_msg msg = {
 		.type = SM_MSG_HELLO,
-		.hello = {
-			.version = SM_PROTOCOL_VERSION,
-			.mode = (uint8_t)c->mode,
-			.ciphers = c->ciphers,
-			.preferred = c->preferred,
-			.workers = (uint8_t)c->workers,
-			.data_port = c->data_port,
-			.control_port = c->control_port,
-			.mtu = (uint16_t)c->mtu,
-			.session = link->session->config.index,
-			.instance = link->node->instance,
-			.features = SM_FEATURE_PART,
-		},
+		.hello =
+			{
+				.version = SM_PROTOCOL_VERSION,
+				.mode = (uint8_t)c->mode,
+				.ciphers = c->ciphers,
+				.preferred = c->preferred,
+				.workers = (uint8_t)c->workers,
+				.data_port = c->data_port,
+				.control_port = c->control_port,
+				.mtu = (uint16_t)c->mtu,
+				.session = link->session->config.index,
+				.instance = link->node->instance,
+				.features = SM_FEATURE_PART,
+			},
 	};
 
 	return link_send_msg(link, &msg);
@@ -141,16 +145,18 @@ static int send_hello(struct sm_link *link)
 void sm_link_send_endpoints(struct sm_peer *peer, uint64_t now_us)
 {
 	const struct sm_node *node = peer->node;
-	struct sm_msg msg = { .type = SM_MSG_ENDPOINTS };
+	struct sm_msg msg = {.type = SM_MSG_ENDPOINTS};
 
 	msg.endpoints.count = (uint8_t)node->candidate_count;
-	memcpy(msg.endpoints.candidate, node->candidates, node->candidate_count * sizeof(node->candidates[0]));
+	memcpy(msg.endpoints.candidate, node->candidates,
+	       node->candidate_count * sizeof(node->candidates[0]));
 	sm_peer_send_msg(peer, &msg, now_us);
 }
 
 /* -- messages -- */
 
-static int choose_cipher(const struct sm_node_config *mine, const struct sm_msg_hello *theirs, enum sm_cipher *ret_cipher)
+static int choose_cipher(const struct sm_node_config *mine, const struct sm_msg_hello *theirs,
+			 enum sm_cipher *ret_cipher)
 {
 	const unsigned common = mine->ciphers & theirs->ciphers;
 	const bool chacha_wanted = mine->preferred == SM_CIPHER_CHACHA20POLY1305 ||
@@ -172,7 +178,8 @@ static const char *mode_name(unsigned mode)
 	return mode == SM_MODE_TAP ? "tap" : "tun";
 }
 
-static int start_session(struct sm_link *link, const struct sm_msg_hello *hello, enum sm_cipher cipher, uint64_t now_us)
+static int start_session(struct sm_link *link, const struct sm_msg_hello *hello,
+			 enum sm_cipher cipher, uint64_t now_us)
 {
 	struct sm_node *node = link->node;
 	struct sm_session *s = link->session;
@@ -196,8 +203,8 @@ static int start_session(struct sm_link *link, const struct sm_msg_hello *hello,
 		return err;
 	remote.port = hello->data_port;
 	sm_path_init(&s->path, &remote, now_us);
-	link->peer->path_mtu = node->config.path_mtu ? node->config.path_mtu :
-						       node->ops.route_mtu(node->host, &remote);
+	link->peer->path_mtu = node->config.path_mtu ? node->config.path_mtu
+						     : node->ops.route_mtu(node->host, &remote);
 	if (hello->control_port) {
 		remote.port = hello->control_port;
 		sm_peer_learn_endpoint(link->peer, &remote);
@@ -213,14 +220,16 @@ static void on_hello(struct sm_link *link, const struct sm_msg_hello *hello, uin
 	enum sm_cipher cipher;
 
 	if (hello->version != SM_PROTOCOL_VERSION) {
-		snprintf(text, sizeof(text), "%s speaks protocol version %u, %s version %u", peer->name, hello->version,
-			 node->config.self.name, SM_PROTOCOL_VERSION);
+		snprintf(text, sizeof(text), "%s speaks protocol version %u, %s version %u",
+			 peer->name, hello->version, node->config.self.name, SM_PROTOCOL_VERSION);
 		sm_link_close(link, SM_CLOSE_VERSION, text, now_us);
 		return;
 	}
 	if (hello->mode != node->config.mode) {
-		snprintf(text, sizeof(text), "%s has Mode = %s, %s has Mode = %s: a network has one mode", peer->name,
-			 mode_name(hello->mode), node->config.self.name, mode_name(node->config.mode));
+		snprintf(text, sizeof(text),
+			 "%s has Mode = %s, %s has Mode = %s: a network has one mode", peer->name,
+			 mode_name(hello->mode), node->config.self.name,
+			 mode_name(node->config.mode));
 		sm_link_close(link, SM_CLOSE_MODE, text, now_us);
 		return;
 	}
@@ -242,7 +251,7 @@ static void on_hello(struct sm_link *link, const struct sm_msg_hello *hello, uin
 	link->state = SM_LINK_READY;
 	node->dirty = true;
 	sm_node_flush(node); /* READY promises that the workers have the keys */
-	const struct sm_msg ready = { .type = SM_MSG_READY };
+	const struct sm_msg ready = {.type = SM_MSG_READY};
 	if (node->dirty)
 		sm_link_close(link, SM_CLOSE_INTERNAL, "out of memory", now_us);
 	else if (link_send_msg(link, &ready))
@@ -267,10 +276,12 @@ static bool decides(const struct sm_peer *peer)
  */
 static bool is_survivor(const struct sm_link *fresh, const struct sm_link *other)
 {
-	const uint64_t apart_us = fresh->opened_us > other->opened_us ? fresh->opened_us - other->opened_us :
-									 other->opened_us - fresh->opened_us;
+	const uint64_t apart_us = fresh->opened_us > other->opened_us
+					  ? fresh->opened_us - other->opened_us
+					  : other->opened_us - fresh->opened_us;
 
-	if (fresh->client == other->client || fresh->peer_instance != other->peer_instance || apart_us > SM_GLARE_US)
+	if (fresh->client == other->client || fresh->peer_instance != other->peer_instance ||
+	    apart_us > SM_GLARE_US)
 		return fresh->opened_us >= other->opened_us;
 	return fresh->client == decides(fresh->peer);
 }
@@ -307,15 +318,16 @@ void sm_link_follow(struct sm_peer *peer, uint64_t now_us)
 static void close_duplicates(struct sm_peer *peer, uint64_t now_us)
 {
 	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
-		if (peer->link[i] && peer->link[i] != peer->live && peer->link[i]->state == SM_LINK_OPEN)
-			sm_link_close(peer->link[i], SM_CLOSE_DUPLICATE, "another connection between us is in use",
-				      now_us);
+		if (peer->link[i] && peer->link[i] != peer->live &&
+		    peer->link[i]->state == SM_LINK_OPEN)
+			sm_link_close(peer->link[i], SM_CLOSE_DUPLICATE,
+				      "another connection between us is in use", now_us);
 }
 
 static void go_live(struct sm_link *link, uint64_t now_us)
 {
 	struct sm_peer *peer = link->peer;
-	const struct sm_msg observed = { .type = SM_MSG_OBSERVED, .observed.control = link->remote };
+	const struct sm_msg observed = {.type = SM_MSG_OBSERVED, .observed.control = link->remote};
 
 	peer->live = link;
 	sm_peer_use_session(peer, link->session, now_us);
@@ -348,7 +360,8 @@ static int on_ready(struct sm_link *link, uint64_t now_us)
 	return 0;
 }
 
-static void on_endpoints(struct sm_peer *peer, struct sm_session *s, const struct sm_msg_endpoints *endpoints)
+static void on_endpoints(struct sm_peer *peer, struct sm_session *s,
+			 const struct sm_msg_endpoints *endpoints)
 {
 	for (uint32_t i = 0; i < endpoints->count; i++) {
 		const struct sm_candidate *c = &endpoints->candidate[i];
@@ -365,17 +378,19 @@ static void on_endpoints(struct sm_peer *peer, struct sm_session *s, const struc
 
 static void rekey_done(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
-	struct sm_node_event event = { .type = SM_NODE_REKEYED,
-				       .peer = peer,
-				       .number = s->epoch[SM_EPOCH_CURRENT]->number };
+	struct sm_node_event event = {.type = SM_NODE_REKEYED,
+				      .peer = peer,
+				      .number = s->epoch[SM_EPOCH_CURRENT]->number};
 
 	peer->node->dirty = true;
 	sm_node_flush(peer->node);
-	sm_peer_send_probe(peer, s, &s->path.remote, 0, now_us); /* tells the server that we have the keys */
+	sm_peer_send_probe(peer, s, &s->path.remote, 0,
+			   now_us); /* tells the server that we have the keys */
 	sm_node_tell(peer->node, &event);
 }
 
-static int on_rekey(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us)
+static int on_rekey(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
+		    const struct sm_msg *msg, uint64_t now_us)
 {
 	const uint8_t *message = NULL;
 	size_t len = 0;
@@ -396,7 +411,8 @@ static int on_rekey(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
 		return todo;
 	if (todo & SM_SESSION_CHANGED) {
 		peer->node->dirty = true;
-		sm_node_flush(peer->node); /* the workers accept the new epoch before the peer may send on it */
+		sm_node_flush(
+			peer->node); /* the workers accept the new epoch before the peer may send on it */
 	}
 	if (!(todo & SM_SESSION_SEND) || peer->node->dirty)
 		return 0; /* no memory to accept the epoch: the client asks again */
@@ -426,13 +442,15 @@ static void note_close(struct sm_peer *peer, const struct sm_msg_close *msg)
 		peer->refused = true;
 }
 
-static void on_close(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const struct sm_msg_close *msg,
-		     uint64_t now_us)
+static void on_close(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
+		     const struct sm_msg_close *msg, uint64_t now_us)
 {
 	struct sm_node *node = peer->node;
-	struct sm_node_event event = {
-		.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = msg->reason, .by_peer = true, .text = msg->text
-	};
+	struct sm_node_event event = {.type = SM_NODE_LINK_CLOSED,
+				      .peer = peer,
+				      .reason = msg->reason,
+				      .by_peer = true,
+				      .text = msg->text};
 	/* after these the session goes on: another connection serves it, or the stream does */
 	const bool keep = msg->reason == SM_CLOSE_DUPLICATE || msg->reason == SM_CLOSE_TIMEOUT;
 
@@ -454,22 +472,23 @@ static void on_close(struct sm_peer *peer, struct sm_link *link, struct sm_sessi
 	link_gone(peer, s, !peer->refused, now_us);
 }
 
-static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, unsigned type, int err,
-			   uint64_t now_us)
+static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
+			   unsigned type, int err, uint64_t now_us)
 {
 	char text[SM_CLOSE_TEXT_MAX + 1];
-	const char *what = err == -EMSGSIZE   ? "has a length out of bounds" :
-			   err == -EPROTO     ? "is out of order" :
-			   err == -EOPNOTSUPP ? "is unknown and critical" :
-						"is malformed";
-	struct sm_node_event event = { .type = SM_NODE_PROTOCOL, .peer = peer, .number = type, .text = text };
+	const char *what = err == -EMSGSIZE     ? "has a length out of bounds"
+			   : err == -EPROTO     ? "is out of order"
+			   : err == -EOPNOTSUPP ? "is unknown and critical"
+						: "is malformed";
+	struct sm_node_event event = {
+		.type = SM_NODE_PROTOCOL, .peer = peer, .number = type, .text = text};
 
 	snprintf(text, sizeof(text), "message %s (0x%04x) %s", sm_msg_name(type), type, what);
 	sm_node_tell(peer->node, &event);
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	peer->refused = true;
 	if (!link) {
-		struct sm_msg close = { .type = SM_MSG_CLOSE, .close.reason = SM_CLOSE_PROTOCOL };
+		struct sm_msg close = {.type = SM_MSG_CLOSE, .close.reason = SM_CLOSE_PROTOCOL};
 
 		snprintf(close.close.text, sizeof(close.close.text), "%s", text);
 		sm_peer_send_stream_msg(peer, s, &close, now_us);
@@ -488,8 +507,8 @@ static void refuse_message(struct sm_peer *peer, struct sm_link *link, struct sm
 	sm_peer_update_state(peer, now_us);
 }
 
-void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const uint8_t *buf, size_t len,
-		    uint64_t now_us)
+void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
+		    const uint8_t *buf, size_t len, uint64_t now_us)
 {
 	const bool client = link ? link->client : s->config.client;
 	const unsigned ctx = (link ? SM_MSG_CTX_TLS : SM_MSG_CTX_STREAM) |
@@ -530,7 +549,7 @@ void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
 			s->path.observed = msg.observed.data;
 		break;
 	case SM_MSG_PING: {
-		const struct sm_msg pong = { .type = SM_MSG_PONG, .ping = msg.ping };
+		const struct sm_msg pong = {.type = SM_MSG_PONG, .ping = msg.ping};
 
 		if (!link)
 			sm_peer_send_msg(peer, &pong, now_us);
@@ -559,7 +578,8 @@ static int assemble(struct sm_assembler *in, const uint8_t **data, size_t *len, 
 {
 	for (;;) {
 		const bool has_header = in->len >= SM_MSG_HEADER_LEN;
-		const size_t total = SM_MSG_HEADER_LEN + (has_header ? (size_t)in->buf[2] << 8 | in->buf[3] : 0);
+		const size_t total = SM_MSG_HEADER_LEN +
+				     (has_header ? (size_t)in->buf[2] << 8 | in->buf[3] : 0);
 		const size_t n = SM_MIN(total - in->len, *len);
 		size_t whole;
 		int got;
@@ -604,7 +624,8 @@ void sm_link_feed(struct sm_link *link, const uint8_t *data, size_t len, uint64_
 		free_link(link);
 }
 
-void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data, size_t len, uint64_t now_us)
+void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data,
+			 size_t len, uint64_t now_us)
 {
 	const uint32_t index = s->config.index;
 	unsigned type = 0;
@@ -631,13 +652,14 @@ void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8
 static bool is_silent(struct sm_link *link, uint64_t now_us)
 {
 	const struct sm_session *active = link->peer->active;
-	const struct sm_msg ping = { .type = SM_MSG_PING, .ping.token = now_us };
+	const struct sm_msg ping = {.type = SM_MSG_PING, .ping.token = now_us};
 	/* packets are not answered either: the peer may be gone, and dialling it anew should not wait */
 	const bool hurry = active && active->path.state == SM_PATH_DOWN;
 	/* one that has restarted refuses the connection as soon as it is used */
 	const uint64_t quiet_us = active && active->path.asking_us ? SM_SEC_US : SM_LINK_PING_US;
 
-	if (link->asked_us && now_us >= link->asked_us + (hurry ? SM_LINK_HURRY_US : SM_LINK_ANSWER_US))
+	if (link->asked_us &&
+	    now_us >= link->asked_us + (hurry ? SM_LINK_HURRY_US : SM_LINK_ANSWER_US))
 		return true;
 	if (now_us < link->last_rx_us + quiet_us || now_us < link->last_ping_us + quiet_us / 2)
 		return false;
@@ -654,15 +676,18 @@ void sm_link_tick(struct sm_link *link, uint64_t now_us)
 
 	if (link->state < SM_LINK_OPEN) {
 		if (now_us >= link->opened_us + SM_GREETING_US)
-			sm_link_close(link, SM_CLOSE_TIMEOUT, "HELLO or READY did not come in time", now_us);
+			sm_link_close(link, SM_CLOSE_TIMEOUT, "HELLO or READY did not come in time",
+				      now_us);
 		return;
 	}
 	peer->heard_us = now_us;
 	if (is_silent(link, now_us)) {
-		sm_link_close(link, SM_CLOSE_TIMEOUT, "nothing was received on the control connection", now_us);
+		sm_link_close(link, SM_CLOSE_TIMEOUT,
+			      "nothing was received on the control connection", now_us);
 		return;
 	}
-	if (link->client && peer->live == link && now_us >= link->opened_us + SM_FULL_HANDSHAKE_US && !peer->renew) {
+	if (link->client && peer->live == link &&
+	    now_us >= link->opened_us + SM_FULL_HANDSHAKE_US && !peer->renew) {
 		peer->renew = true;
 		sm_peer_schedule_dial(peer, true, now_us);
 	}
@@ -674,7 +699,7 @@ static struct sm_link *refuse(struct sm_node *node, void *conn, const struct sm_
 			      enum sm_close_reason reason, const char *text)
 {
 	char line[SM_CLOSE_TEXT_MAX + SM_NAME_MAX + 8];
-	struct sm_node_event event = { .type = SM_NODE_REFUSED, .reason = reason, .text = line };
+	struct sm_node_event event = {.type = SM_NODE_REFUSED, .reason = reason, .text = line};
 
 	snprintf(line, sizeof(line), "%s: %s", id->name, text);
 	conn_close_with(node, conn, reason, text);
@@ -683,12 +708,15 @@ static struct sm_link *refuse(struct sm_node *node, void *conn, const struct sm_
 }
 
 /* Is this certificate the one to believe for the name? Sorts out what the older one had. */
-static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm_identity *id, uint64_t now_us)
+static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm_identity *id,
+					   uint64_t now_us)
 {
-	if (peer->has_identity && memcmp(peer->identity.fingerprint, id->fingerprint, SM_FINGERPRINT_LEN) != 0) {
+	if (peer->has_identity &&
+	    memcmp(peer->identity.fingerprint, id->fingerprint, SM_FINGERPRINT_LEN) != 0) {
 		if (id->not_before < peer->identity.not_before)
 			return SM_CLOSE_SUPERSEDED;
-		sm_peer_close_all(peer, SM_CLOSE_SUPERSEDED, "a newer certificate has this name", now_us);
+		sm_peer_close_all(peer, SM_CLOSE_SUPERSEDED, "a newer certificate has this name",
+				  now_us);
 	}
 	if (peer->has_identity && memcmp(&peer->identity, id, sizeof(*id)) != 0)
 		peer->node->dirty = true; /* a renewed one may name other addresses */
@@ -709,9 +737,9 @@ static struct sm_link **free_slot(struct sm_peer *peer)
 	return NULL;
 }
 
-struct sm_link *sm_node_on_link_open(struct sm_node *node, void *conn, uint16_t dialled, const struct sm_identity *id,
-				     const struct sm_addr *remote, const uint8_t root[SM_ROOT_SECRET_LEN],
-				     uint64_t now_us)
+struct sm_link *sm_node_on_link_open(struct sm_node *node, void *conn, uint16_t dialled,
+				     const struct sm_identity *id, const struct sm_addr *remote,
+				     const uint8_t root[SM_ROOT_SECRET_LEN], uint64_t now_us)
 {
 	struct sm_peer *asked = dialled != SM_PORT_NONE ? node->by_port[dialled] : NULL;
 	struct sm_peer *peer = (struct sm_peer *)(uintptr_t)sm_node_find_peer(node, id->name);
@@ -722,9 +750,11 @@ struct sm_link *sm_node_on_link_open(struct sm_node *node, void *conn, uint16_t 
 	if (asked)
 		asked->in_dial = false;
 	if (!strcmp(id->name, node->config.self.name)) {
-		const bool same = !memcmp(id->fingerprint, node->config.self.fingerprint, SM_FINGERPRINT_LEN);
+		const bool same = !memcmp(id->fingerprint, node->config.self.fingerprint,
+					  SM_FINGERPRINT_LEN);
 
-		snprintf(text, sizeof(text), same ? "connected to itself" : "two nodes have the name %s", id->name);
+		snprintf(text, sizeof(text),
+			 same ? "connected to itself" : "two nodes have the name %s", id->name);
 		refuse(node, conn, id, SM_CLOSE_SELF, text);
 		goto failed;
 	}
@@ -780,7 +810,8 @@ failed:
 	return NULL;
 }
 
-void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us)
+void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint8_t *data,
+			  size_t len, uint64_t now_us)
 {
 	sm_link_feed(link, data, len, now_us);
 	sm_node_flush(node);
@@ -803,13 +834,16 @@ static struct sm_session *make_orphan(struct sm_link *link, uint64_t now_us)
 }
 
 /* One that never got to READY was an attempt in vain: without back-off it would be repeated at once, for ever. */
-static void link_lost(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us)
+static void link_lost(struct sm_link *link, enum sm_close_reason reason, const char *text,
+		      uint64_t now_us)
 {
 	struct sm_node *node = link->node;
 	struct sm_peer *peer = link->peer;
-	struct sm_node_event event = {
-		.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .by_peer = true, .text = text
-	};
+	struct sm_node_event event = {.type = SM_NODE_LINK_CLOSED,
+				      .peer = peer,
+				      .reason = reason,
+				      .by_peer = true,
+				      .text = text};
 	const bool in_vain = link->state == SM_LINK_HELLO || link->state == SM_LINK_READY;
 	struct sm_session *s, *orphan;
 
@@ -830,14 +864,15 @@ static void link_lost(struct sm_link *link, enum sm_close_reason reason, const c
 	sm_node_flush(node);
 }
 
-void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text, uint64_t now_us)
+void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text,
+			  uint64_t now_us)
 {
 	(void)node;
 	link_lost(link, SM_CLOSE_NONE, text, now_us);
 }
 
-void sm_node_on_link_refused(struct sm_node *node, struct sm_link *link, enum sm_close_reason reason, const char *text,
-			     uint64_t now_us)
+void sm_node_on_link_refused(struct sm_node *node, struct sm_link *link,
+			     enum sm_close_reason reason, const char *text, uint64_t now_us)
 {
 	(void)node;
 	link_lost(link, reason, text, now_us);

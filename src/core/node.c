@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DIAL_PACE_US (2 * SM_MSEC_US)
-#define LEARNED_MACS 16384u
-#define CONTROL_PACKETS 4u /* control datagrams under construction at a time */
+#define DIAL_PACE_US       (2 * SM_MSEC_US)
+#define LEARNED_MACS       16384u
+#define CONTROL_PACKETS    4u /* control datagrams under construction at a time */
 #define CONTROL_PACKET_LEN 2048u
 
 void sm_node_tell(struct sm_node *node, const struct sm_node_event *event)
@@ -35,8 +35,8 @@ void sm_node_flush(struct sm_node *node)
 	node->ops.publish(node->host, snapshot);
 }
 
-int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *ops, void *host, uint64_t now_us,
-		struct sm_node **ret_node)
+int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *ops, void *host,
+		uint64_t now_us, struct sm_node **ret_node)
 {
 	struct sm_node *node = calloc(1, sizeof(*node));
 	int err = -ENOMEM;
@@ -72,8 +72,8 @@ void sm_node_shutdown(struct sm_node *node, uint64_t now_us)
 	struct sm_list *pos, *after;
 
 	node->stopping = true;
-	sm_list_for_each_safe(pos, after, &node->peers)
-		sm_peer_close_all(SM_LIST_ENTRY(pos, struct sm_peer, entry), SM_CLOSE_SHUTDOWN, "", now_us);
+	sm_list_for_each_safe(pos, after, &node->peers) sm_peer_close_all(
+		SM_LIST_ENTRY(pos, struct sm_peer, entry), SM_CLOSE_SHUTDOWN, "", now_us);
 	node->dirty = true;
 	sm_node_flush(node);
 }
@@ -127,19 +127,21 @@ static struct sm_peer *find(struct sm_node *node, const char *name)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &node->peers)
-		if (!strcmp(SM_LIST_ENTRY(pos, struct sm_peer, entry)->name, name))
-			return SM_LIST_ENTRY(pos, struct sm_peer, entry);
+	sm_list_for_each_safe(
+		pos, after,
+		&node->peers) if (!strcmp(SM_LIST_ENTRY(pos, struct sm_peer, entry)->name,
+					  name)) return SM_LIST_ENTRY(pos, struct sm_peer, entry);
 	return NULL;
 }
 
-int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers, uint32_t count, uint64_t now_us)
+int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers, uint32_t count,
+		      uint64_t now_us)
 {
 	struct sm_list *pos, *after;
 	int err;
 
-	sm_list_for_each_safe(pos, after, &node->peers)
-		SM_LIST_ENTRY(pos, struct sm_peer, entry)->configured = false;
+	sm_list_for_each_safe(pos, after, &node->peers) SM_LIST_ENTRY(pos, struct sm_peer, entry)
+		->configured = false;
 	for (uint32_t i = 0; i < count; i++) {
 		struct sm_peer *peer = find(node, peers[i].name);
 
@@ -159,7 +161,8 @@ int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers, 
 			peer->dial_at_us = now_us + i * DIAL_PACE_US;
 		sm_peer_update_state(peer, now_us);
 	}
-	sm_list_for_each_safe(pos, after, &node->peers) {
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
 		if (!peer->configured)
@@ -169,19 +172,20 @@ int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers, 
 	return 0;
 }
 
-void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *candidates, uint32_t count,
-			    uint64_t now_us)
+void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *candidates,
+			    uint32_t count, uint64_t now_us)
 {
 	struct sm_list *pos, *after;
 
 	count = SM_MIN(count, SM_ENDPOINTS_MAX);
-	if (count == node->candidate_count && !memcmp(candidates, node->candidates, count * sizeof(*candidates)))
+	if (count == node->candidate_count &&
+	    !memcmp(candidates, node->candidates, count * sizeof(*candidates)))
 		return;
 	memcpy(node->candidates, candidates, count * sizeof(*candidates));
 	node->candidate_count = count;
-	sm_list_for_each_safe(pos, after, &node->peers)
-		if (SM_LIST_ENTRY(pos, struct sm_peer, entry)->active)
-			sm_link_send_endpoints(SM_LIST_ENTRY(pos, struct sm_peer, entry), now_us);
+	sm_list_for_each_safe(pos, after,
+			      &node->peers) if (SM_LIST_ENTRY(pos, struct sm_peer, entry)->active)
+		sm_link_send_endpoints(SM_LIST_ENTRY(pos, struct sm_peer, entry), now_us);
 }
 
 void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self)
@@ -192,9 +196,11 @@ void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self)
 	struct sm_list *pos, *after;
 
 	/* peers hold the old one against us when it ends: show them the new one now */
-	sm_list_for_each_safe(pos, after, &node->peers)
-		if (renewed && SM_LIST_ENTRY(pos, struct sm_peer, entry)->live)
-			SM_LIST_ENTRY(pos, struct sm_peer, entry)->renew = true;
+	sm_list_for_each_safe(pos, after,
+			      &node->peers) if (renewed &&
+						SM_LIST_ENTRY(pos, struct sm_peer, entry)->live)
+		SM_LIST_ENTRY(pos, struct sm_peer, entry)
+			->renew = true;
 	node->config.self = *self;
 	node->dirty = true;
 	sm_node_flush(node);
@@ -226,14 +232,16 @@ static int free_session_slot(struct sm_node *node, uint32_t *ret_slot)
 	grown = realloc(node->sessions, slots * sizeof(struct sm_session *));
 	if (!grown)
 		return -ENOMEM;
-	memset(grown + node->session_slots, 0, (slots - node->session_slots) * sizeof(struct sm_session *));
+	memset(grown + node->session_slots, 0,
+	       (slots - node->session_slots) * sizeof(struct sm_session *));
 	*ret_slot = node->session_slots;
 	node->sessions = grown;
 	node->session_slots = slots;
 	return 0;
 }
 
-int sm_node_new_session(struct sm_node *node, struct sm_peer *peer, uint64_t now_us, struct sm_session **ret_session)
+int sm_node_new_session(struct sm_node *node, struct sm_peer *peer, uint64_t now_us,
+			struct sm_session **ret_session)
 {
 	struct sm_session **place = NULL, *oldest = NULL;
 	uint32_t slot;
@@ -255,7 +263,8 @@ int sm_node_new_session(struct sm_node *node, struct sm_peer *peer, uint64_t now
 	}
 	err = free_session_slot(node, &slot);
 	if (!err)
-		err = sm_session_new((uint32_t)sm_node_random64(node) << 16 | slot, peer->port, now_us, place);
+		err = sm_session_new((uint32_t)sm_node_random64(node) << 16 | slot, peer->port,
+				     now_us, place);
 	if (err)
 		return err;
 	node->sessions[slot] = *place;
@@ -265,14 +274,17 @@ int sm_node_new_session(struct sm_node *node, struct sm_peer *peer, uint64_t now
 
 /* -- packets -- */
 
-static struct sm_peer *session_peer(struct sm_node *node, uint32_t index, struct sm_session **ret_session)
+static struct sm_peer *session_peer(struct sm_node *node, uint32_t index,
+				    struct sm_session **ret_session)
 {
 	*ret_session = sm_node_session(node, index);
-	return *ret_session && (*ret_session)->started ? node->by_port[(*ret_session)->config.port] : NULL;
+	return *ret_session && (*ret_session)->started ? node->by_port[(*ret_session)->config.port]
+						       : NULL;
 }
 
-void sm_node_on_control_packet(struct sm_node *node, uint32_t session, uint8_t kind, const uint8_t *body, size_t len,
-			       const struct sm_addr *from, const struct sm_addr *to, uint64_t now_us)
+void sm_node_on_control_packet(struct sm_node *node, uint32_t session, uint8_t kind,
+			       const uint8_t *body, size_t len, const struct sm_addr *from,
+			       const struct sm_addr *to, uint64_t now_us)
 {
 	struct sm_session *s;
 	struct sm_peer *peer = session_peer(node, session, &s);
@@ -282,8 +294,8 @@ void sm_node_on_control_packet(struct sm_node *node, uint32_t session, uint8_t k
 	sm_node_flush(node);
 }
 
-void sm_node_on_address(struct sm_node *node, uint32_t session, const struct sm_addr *from, const struct sm_addr *to,
-			uint64_t now_us)
+void sm_node_on_address(struct sm_node *node, uint32_t session, const struct sm_addr *from,
+			const struct sm_addr *to, uint64_t now_us)
 {
 	struct sm_session *s;
 	struct sm_peer *peer = session_peer(node, session, &s);
@@ -294,7 +306,8 @@ void sm_node_on_address(struct sm_node *node, uint32_t session, const struct sm_
 	sm_peer_send_probe(peer, s, &s->path.remote, 0, now_us);
 }
 
-void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, unsigned event, uint64_t now_us)
+void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, unsigned event,
+		      uint64_t now_us)
 {
 	struct sm_session *s;
 	struct sm_peer *peer = session_peer(node, session, &s);
@@ -305,7 +318,8 @@ void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, un
 	if (s->orphan)
 		sm_peer_adopt_session(peer, s, now_us);
 	if (sm_session_on_epoch_event(s, epoch, event, now_us) & SM_SESSION_CHANGED) {
-		struct sm_node_event told = { .type = SM_NODE_REKEYED, .peer = peer, .number = epoch };
+		struct sm_node_event told = {
+			.type = SM_NODE_REKEYED, .peer = peer, .number = epoch};
 
 		node->dirty = true;
 		sm_node_flush(node);
@@ -333,7 +347,8 @@ void sm_node_on_network_change(struct sm_node *node, uint64_t now_us)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &node->peers) {
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 		uint32_t mtu;
 
@@ -344,8 +359,9 @@ void sm_node_on_network_change(struct sm_node *node, uint64_t now_us)
 		}
 		if (sm_path_reset_local(&peer->active->path))
 			node->dirty = true;
-		mtu = node->config.path_mtu ? node->config.path_mtu :
-					      node->ops.route_mtu(node->host, &peer->active->path.remote);
+		mtu = node->config.path_mtu
+			      ? node->config.path_mtu
+			      : node->ops.route_mtu(node->host, &peer->active->path.remote);
 		if (mtu != peer->path_mtu) {
 			peer->path_mtu = mtu;
 			node->dirty = true;
@@ -402,7 +418,8 @@ uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us)
 		node->second_at_us = now_us + SM_SEC_US;
 		sm_mactable_age(node->learned, now_us);
 	}
-	sm_list_for_each_safe(pos, after, &node->peers) {
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
 		if (second) /* before the sessions' turn: one that drains no more has things to do */
@@ -424,12 +441,14 @@ uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us)
 /* -- commands -- */
 
 void sm_node_recheck(struct sm_node *node,
-		     enum sm_close_reason (*check)(void *arg, const struct sm_identity *peer, char *text), void *arg,
-		     uint64_t now_us)
+		     enum sm_close_reason (*check)(void *arg, const struct sm_identity *peer,
+						   char *text),
+		     void *arg, uint64_t now_us)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &node->peers) {
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 		char text[SM_CLOSE_TEXT_MAX + 1] = "";
 		enum sm_close_reason reason;
@@ -454,7 +473,8 @@ void sm_node_retry_now(struct sm_node *node, uint64_t now_us)
 {
 	struct sm_list *pos, *after;
 
-	sm_list_for_each_safe(pos, after, &node->peers) {
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
 		peer->attempts = 0;
@@ -500,7 +520,8 @@ static void add_lanes(struct sm_lane_totals *totals, const struct sm_epoch *epoc
 	}
 }
 
-void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer, struct sm_peer_info *ret_info)
+void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer,
+		  struct sm_peer_info *ret_info)
 {
 	(void)node;
 	*ret_info = (struct sm_peer_info){

@@ -25,24 +25,24 @@ struct sm_link;
 struct sm_peer;
 
 enum sm_peer_state {
-	SM_PEER_IDLE,	  /* nothing known to dial */
+	SM_PEER_IDLE,     /* nothing known to dial */
 	SM_PEER_BACKOFF,  /* waits for the next attempt */
 	SM_PEER_DIALLING, /* resolving, connecting, TLS handshake */
 	SM_PEER_GREETING, /* authenticated, HELLO and READY under way */
-	SM_PEER_UP,	  /* a session carries data */
-	SM_PEER_SILENT,	  /* the session is there, but nothing comes from the peer */
+	SM_PEER_UP,       /* a session carries data */
+	SM_PEER_SILENT,   /* the session is there, but nothing comes from the peer */
 	SM_PEER_STATE_COUNT,
 };
 const char *sm_peer_state_name(enum sm_peer_state state);
 
 enum sm_node_event_type {
-	SM_NODE_PEER_STATE, /* peer, from, to */
-	SM_NODE_SESSION_UP, /* peer: a session is ready to carry data */
+	SM_NODE_PEER_STATE,  /* peer, from, to */
+	SM_NODE_SESSION_UP,  /* peer: a session is ready to carry data */
 	SM_NODE_LINK_CLOSED, /* peer, reason, by_peer, text */
-	SM_NODE_REKEYED,    /* peer, number: the new epoch */
-	SM_NODE_PATH_MOVED, /* peer, addr, number of moves */
-	SM_NODE_REFUSED,    /* link of an identity that may not take part: reason, text */
-	SM_NODE_PROTOCOL,   /* peer: malformed message, text */
+	SM_NODE_REKEYED,     /* peer, number: the new epoch */
+	SM_NODE_PATH_MOVED,  /* peer, addr, number of moves */
+	SM_NODE_REFUSED,     /* link of an identity that may not take part: reason, text */
+	SM_NODE_PROTOCOL,    /* peer: malformed message, text */
 	SM_NODE_EVENT_COUNT,
 };
 
@@ -78,7 +78,8 @@ struct sm_node_ops {
 	void (*resolve)(void *host, uint16_t port);
 	int (*conn_send)(void *host, void *conn, const void *data, size_t len);
 	void (*conn_close)(void *host, void *conn);
-	int (*datagram)(void *host, const struct sm_addr *to, const struct sm_addr *from, const void *data, size_t len);
+	int (*datagram)(void *host, const struct sm_addr *to, const struct sm_addr *from,
+			const void *data, size_t len);
 	void (*publish)(void *host, struct sm_snapshot *snapshot);
 	uint32_t (*route_mtu)(void *host, const struct sm_addr *to);
 	void (*random)(void *host, void *buf, size_t len);
@@ -92,7 +93,8 @@ struct sm_node_config {
 	enum sm_mode mode;
 	uint32_t workers;
 	uint32_t mtu;
-	uint32_t frame_overhead; /* bytes of L2 header around an MTU-sized packet: 18 for TAP, 0 for TUN */
+	uint32_t
+		frame_overhead; /* bytes of L2 header around an MTU-sized packet: 18 for TAP, 0 for TUN */
 	uint16_t data_port, control_port;
 	uint8_t ciphers;   /* mask of enum sm_cipher */
 	uint8_t preferred; /* enum sm_cipher */
@@ -101,8 +103,8 @@ struct sm_node_config {
 	uint32_t max_peers;
 };
 
-SM_MUST_CHECK int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *ops, void *host,
-			      uint64_t now_us, struct sm_node **ret_node);
+SM_MUST_CHECK int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *ops,
+			      void *host, uint64_t now_us, struct sm_node **ret_node);
 
 /** sm_node_shutdown() - Tell all peers, close all; publishes an empty picture */
 void sm_node_shutdown(struct sm_node *node, uint64_t now_us);
@@ -116,12 +118,12 @@ struct sm_peer_config {
 };
 
 /** sm_node_set_peers() - The configured peers, at start and at a reload; others stay as long as they are connected */
-SM_MUST_CHECK int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers, uint32_t count,
-				    uint64_t now_us);
+SM_MUST_CHECK int sm_node_set_peers(struct sm_node *node, const struct sm_peer_config *peers,
+				    uint32_t count, uint64_t now_us);
 
 /** sm_node_set_candidates() - Our own data addresses, told to peers at connection and when they change */
-void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *candidates, uint32_t count,
-			    uint64_t now_us);
+void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *candidates,
+			    uint32_t count, uint64_t now_us);
 
 /**
  * sm_node_set_identity() - A renewed certificate of our own, for what comes after
@@ -143,30 +145,34 @@ struct sm_link *sm_node_on_link_open(struct sm_node *node, void *conn, uint16_t 
 				     const struct sm_identity *peer, const struct sm_addr *remote,
 				     const uint8_t root[SM_ROOT_SECRET_LEN], uint64_t now_us);
 /** sm_node_on_link_data() - Plaintext bytes; the link may be gone afterwards (the host sees conn_close) */
-void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us);
+void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint8_t *data,
+			  size_t len, uint64_t now_us);
 /** sm_node_on_link_lost() - The connection broke; @text: why. The link is gone afterwards */
-void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text, uint64_t now_us);
+void sm_node_on_link_lost(struct sm_node *node, struct sm_link *link, const char *text,
+			  uint64_t now_us);
 /**
  * sm_node_on_link_refused() - The same where TLS ended it: @reason says why
  *
  * A TLS 1.3 client has finished before the server looks at its certificate: a refusal comes when the link is there.
  */
-void sm_node_on_link_refused(struct sm_node *node, struct sm_link *link, enum sm_close_reason reason, const char *text,
-			     uint64_t now_us);
+void sm_node_on_link_refused(struct sm_node *node, struct sm_link *link,
+			     enum sm_close_reason reason, const char *text, uint64_t now_us);
 /** sm_node_on_dial_failed() - @reason: SM_CLOSE_NONE if the network failed, else why we or they refused */
-void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_reason reason, const char *text,
-			    uint64_t now_us);
+void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_reason reason,
+			    const char *text, uint64_t now_us);
 /** sm_node_on_resolved() - @set may be empty: then @text says why */
-void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_endpoint_set *set, const char *text,
-			 uint64_t now_us);
+void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_endpoint_set *set,
+			 const char *text, uint64_t now_us);
 
 /* -- packets: from the plane's events -- */
 
-void sm_node_on_control_packet(struct sm_node *node, uint32_t session, uint8_t kind, const uint8_t *body, size_t len,
-			       const struct sm_addr *from, const struct sm_addr *to, uint64_t now_us);
-void sm_node_on_address(struct sm_node *node, uint32_t session, const struct sm_addr *from, const struct sm_addr *to,
-			uint64_t now_us);
-void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, unsigned event, uint64_t now_us);
+void sm_node_on_control_packet(struct sm_node *node, uint32_t session, uint8_t kind,
+			       const uint8_t *body, size_t len, const struct sm_addr *from,
+			       const struct sm_addr *to, uint64_t now_us);
+void sm_node_on_address(struct sm_node *node, uint32_t session, const struct sm_addr *from,
+			const struct sm_addr *to, uint64_t now_us);
+void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, unsigned event,
+		      uint64_t now_us);
 void sm_node_on_path_mtu(struct sm_node *node, uint32_t session, uint64_t now_us);
 /** sm_node_on_network_change() - Links, addresses or routes of this machine changed */
 void sm_node_on_network_change(struct sm_node *node, uint64_t now_us);
@@ -185,12 +191,14 @@ SM_MUST_CHECK uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us);
  * @check: Return: SM_CLOSE_NONE, or why not, with a sentence in @text (SM_CLOSE_TEXT_MAX + 1 bytes)
  */
 void sm_node_recheck(struct sm_node *node,
-		     enum sm_close_reason (*check)(void *arg, const struct sm_identity *peer, char *text), void *arg,
-		     uint64_t now_us);
+		     enum sm_close_reason (*check)(void *arg, const struct sm_identity *peer,
+						   char *text),
+		     void *arg, uint64_t now_us);
 /** sm_node_retry_now() - Forget all back-off */
 void sm_node_retry_now(struct sm_node *node, uint64_t now_us);
 /** sm_node_ping() - Probe a peer's path; answered through ping_answer with @tag; Return: 0, -ENOTCONN */
-SM_MUST_CHECK int sm_node_ping(struct sm_node *node, const struct sm_peer *peer, uint64_t tag, uint64_t now_us);
+SM_MUST_CHECK int sm_node_ping(struct sm_node *node, const struct sm_peer *peer, uint64_t tag,
+			       uint64_t now_us);
 /** sm_node_rekey() - Begin a new epoch with a peer now; Return: 0, -ENOTCONN */
 SM_MUST_CHECK int sm_node_rekey(struct sm_node *node, const struct sm_peer *peer, uint64_t now_us);
 
@@ -205,11 +213,11 @@ struct sm_peer_info {
 	const char *name;
 	bool configured, has_identity, link_up, client;
 	enum sm_peer_state state;
-	uint64_t since_us; /* of the state */
+	uint64_t since_us;                  /* of the state */
 	const struct sm_identity *identity; /* if has_identity */
 	struct sm_mac mac;
 	const struct sm_session *session; /* the one sent on, or NULL */
-	const void *conn;		  /* the host's handle of the live link, or NULL */
+	const void *conn;                 /* the host's handle of the live link, or NULL */
 	uint32_t path_mtu;
 	uint32_t attempts;
 	const char *last_error;
@@ -220,7 +228,8 @@ struct sm_peer_info {
 const struct sm_peer *sm_node_next_peer(const struct sm_node *node, const struct sm_peer *after);
 const struct sm_peer *sm_node_find_peer(const struct sm_node *node, const char *name);
 const struct sm_peer *sm_node_peer_by_port(const struct sm_node *node, uint16_t port);
-void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer, struct sm_peer_info *ret_info);
+void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer,
+		  struct sm_peer_info *ret_info);
 const char *sm_peer_name(const struct sm_peer *peer);
 
 #endif

@@ -18,7 +18,7 @@ const char *sm_path_state_name(enum sm_path_state state)
 
 void sm_path_init(struct sm_path *p, const struct sm_addr *remote, uint64_t now_us)
 {
-	*p = (struct sm_path){ .state = SM_PATH_UNPROVEN, .remote = *remote, .last_rx_us = now_us };
+	*p = (struct sm_path){.state = SM_PATH_UNPROVEN, .remote = *remote, .last_rx_us = now_us};
 	sm_path_add_candidate(p, remote);
 }
 
@@ -31,15 +31,16 @@ void sm_path_add_candidate(struct sm_path *p, const struct sm_addr *candidate)
 		p->candidate[p->candidates++] = *candidate;
 }
 
-void sm_path_probe(struct sm_path *p, const struct sm_addr *to, uint64_t token, uint64_t tag, uint64_t now_us,
-		   struct sm_path_send *ret_send)
+void sm_path_probe(struct sm_path *p, const struct sm_addr *to, uint64_t token, uint64_t tag,
+		   uint64_t now_us, struct sm_path_send *ret_send)
 {
 	const struct sm_addr dst = to->family ? *to : p->remote;
 	struct sm_path_probe *slot = &p->probe[p->next_probe];
 
 	p->next_probe = (p->next_probe + 1) % SM_PATH_PROBES_MAX;
-	*slot = (struct sm_path_probe){ .token = token, .sent_us = now_us, .to = dst, .tag = tag };
-	*ret_send = (struct sm_path_send){ .probe = { .op = SM_PROBE_REQUEST, .token = token }, .to = dst };
+	*slot = (struct sm_path_probe){.token = token, .sent_us = now_us, .to = dst, .tag = tag};
+	*ret_send = (struct sm_path_send){.probe = {.op = SM_PROBE_REQUEST, .token = token},
+					  .to = dst};
 	if (sm_addr_equal(&dst, &p->remote)) {
 		ret_send->from = p->local;
 		p->last_probe_us = now_us;
@@ -96,8 +97,8 @@ static unsigned settle_suspect(struct sm_path *p, uint64_t now_us)
 	return move(p, &remote, &p->suspect_local) | set_state(p, SM_PATH_UP, now_us);
 }
 
-unsigned sm_path_tick(struct sm_path *p, bool received, bool sent, uint64_t keepalive_us, uint64_t now_us,
-		      struct sm_addr *ret_ask, uint32_t *ret_count)
+unsigned sm_path_tick(struct sm_path *p, bool received, bool sent, uint64_t keepalive_us,
+		      uint64_t now_us, struct sm_addr *ret_ask, uint32_t *ret_count)
 {
 	unsigned change = settle_suspect(p, now_us);
 	uint32_t n = 0;
@@ -112,7 +113,8 @@ unsigned sm_path_tick(struct sm_path *p, bool received, bool sent, uint64_t keep
 
 	silent = now_us >= p->last_rx_us + SM_PROBE_INTERVAL_US;
 	if (silent && now_us >= p->last_probe_us + SM_PROBE_INTERVAL_US &&
-	    (sent || p->asking_us || p->state != SM_PATH_UP || now_us >= p->last_rx_us + keepalive_us))
+	    (sent || p->asking_us || p->state != SM_PATH_UP ||
+	     now_us >= p->last_rx_us + keepalive_us))
 		ret_ask[n++] = p->remote;
 	/* an answer is overdue by a second: any address of the peer is as good as this one */
 	if (n && p->asking_us && now_us >= p->asking_us + SM_PROBE_INTERVAL_US) {
@@ -133,7 +135,8 @@ uint64_t sm_path_deadline(const struct sm_path *p)
 	return SM_NEVER; /* the rest happens at the owner's tick, once a second */
 }
 
-bool sm_path_on_suspect(struct sm_path *p, const struct sm_addr *from, const struct sm_addr *local, uint64_t now_us)
+bool sm_path_on_suspect(struct sm_path *p, const struct sm_addr *from, const struct sm_addr *local,
+			uint64_t now_us)
 {
 	if (sm_addr_equal(from, &p->remote))
 		return false;
@@ -147,7 +150,8 @@ bool sm_path_on_suspect(struct sm_path *p, const struct sm_addr *from, const str
 }
 
 int sm_path_on_answer(struct sm_path *p, const struct sm_probe *answer, const struct sm_addr *from,
-		      const struct sm_addr *local, uint64_t now_us, struct sm_path_answer *ret_answer)
+		      const struct sm_addr *local, uint64_t now_us,
+		      struct sm_path_answer *ret_answer)
 {
 	struct sm_path_probe *probe = NULL;
 	unsigned change = SM_PATH_SAME;
@@ -157,16 +161,20 @@ int sm_path_on_answer(struct sm_path *p, const struct sm_probe *answer, const st
 			probe = &p->probe[i];
 	if (!probe)
 		return -ENOENT;
-	*ret_answer = (struct sm_path_answer){ .tag = probe->tag, .rtt_us = now_us - probe->sent_us, .from = *from };
+	*ret_answer = (struct sm_path_answer){
+		.tag = probe->tag, .rtt_us = now_us - probe->sent_us, .from = *from};
 	probe->token = 0;
-	if (!sm_addr_equal(from, &probe->to)) /* came another way than it was asked: proves nothing of a path */
+	if (!sm_addr_equal(
+		    from,
+		    &probe->to)) /* came another way than it was asked: proves nothing of a path */
 		return SM_PATH_SAME;
 	p->observed = answer->observed;
 
 	if (sm_addr_equal(from, &p->remote)) {
 		p->last_rtt_us = ret_answer->rtt_us;
 		p->srtt_us = p->srtt_us ? (7 * p->srtt_us + p->last_rtt_us) / 8 : p->last_rtt_us;
-		p->min_rtt_us = p->min_rtt_us ? SM_MIN(p->min_rtt_us, p->last_rtt_us) : p->last_rtt_us;
+		p->min_rtt_us = p->min_rtt_us ? SM_MIN(p->min_rtt_us, p->last_rtt_us)
+					      : p->last_rtt_us;
 		p->answered_us = now_us;
 		change |= sm_path_on_received(p, now_us);
 		if (!sm_addr_equal(&p->local, local))
@@ -175,7 +183,8 @@ int sm_path_on_answer(struct sm_path *p, const struct sm_probe *answer, const st
 		p->suspect_answered_us = now_us;
 		p->suspect_local = *local;
 		change |= settle_suspect(p, now_us);
-	} else if (p->state != SM_PATH_UP || (p->asking_us && now_us >= p->asking_us + SM_PROBE_INTERVAL_US)) {
+	} else if (p->state != SM_PATH_UP ||
+		   (p->asking_us && now_us >= p->asking_us + SM_PROBE_INTERVAL_US)) {
 		/* another candidate works while ours does not */
 		change |= move(p, from, local);
 		change |= sm_path_on_received(p, now_us);

@@ -18,13 +18,13 @@
 #include "wire/data.h"
 
 #define SM_PATH_CANDIDATES_MAX (SM_ENDPOINTS_MAX + 4u)
-#define SM_PATH_PROBES_MAX 32u
-#define SM_PATH_GRACE_MIN_US (100 * SM_MSEC_US)
+#define SM_PATH_PROBES_MAX     32u
+#define SM_PATH_GRACE_MIN_US   (100 * SM_MSEC_US)
 
 enum sm_path_state {
 	SM_PATH_UNPROVEN, /* nothing authenticated came from there yet; used all the same */
 	SM_PATH_UP,
-	SM_PATH_DOWN,	  /* silent for SM_PATH_SILENT_US although probed */
+	SM_PATH_DOWN, /* silent for SM_PATH_SILENT_US although probed */
 	SM_PATH_STATE_COUNT,
 };
 
@@ -46,8 +46,8 @@ struct sm_path {
 	uint32_t next_probe;
 	uint64_t srtt_us, min_rtt_us, last_rtt_us;
 	uint64_t last_rx_us, last_tx_us, last_probe_us, up_us;
-	uint64_t answered_us; /* last answer from remote */
-	uint64_t asking_us;   /* since when the path owes an answer, 0: it does not */
+	uint64_t answered_us;   /* last answer from remote */
+	uint64_t asking_us;     /* since when the path owes an answer, 0: it does not */
 	struct sm_addr suspect; /* family 0: none */
 	struct sm_addr suspect_local;
 	uint64_t challenged_us, suspect_answered_us;
@@ -67,8 +67,8 @@ struct sm_path_send {
 };
 
 /** sm_path_probe() - Make a probe to @to (family 0: the remote); @token: random and not 0; @tag: see sm_path_probe */
-void sm_path_probe(struct sm_path *p, const struct sm_addr *to, uint64_t token, uint64_t tag, uint64_t now_us,
-		   struct sm_path_send *ret_send);
+void sm_path_probe(struct sm_path *p, const struct sm_addr *to, uint64_t token, uint64_t tag,
+		   uint64_t now_us, struct sm_path_send *ret_send);
 
 enum sm_path_change {
 	SM_PATH_SAME = 0,
@@ -84,15 +84,17 @@ enum sm_path_change {
  * @ret_count: how many
  * Return: mask of SM_PATH_*
  */
-SM_MUST_CHECK unsigned sm_path_tick(struct sm_path *p, bool received, bool sent, uint64_t keepalive_us, uint64_t now_us,
-				    struct sm_addr *ret_ask, uint32_t *ret_count);
+SM_MUST_CHECK unsigned sm_path_tick(struct sm_path *p, bool received, bool sent,
+				    uint64_t keepalive_us, uint64_t now_us, struct sm_addr *ret_ask,
+				    uint32_t *ret_count);
 uint64_t sm_path_deadline(const struct sm_path *p);
 
 /**
  * sm_path_on_suspect() - A newest authenticated packet came from another address
  * Return: true if that address is to be challenged now, and the old one asked
  */
-bool sm_path_on_suspect(struct sm_path *p, const struct sm_addr *from, const struct sm_addr *local, uint64_t now_us);
+bool sm_path_on_suspect(struct sm_path *p, const struct sm_addr *from, const struct sm_addr *local,
+			uint64_t now_us);
 
 struct sm_path_answer {
 	uint64_t tag, rtt_us;
@@ -104,8 +106,9 @@ struct sm_path_answer {
  * @ret_answer: filled if the token is one of ours
  * Return: mask of SM_PATH_*, or -ENOENT for an unknown token
  */
-SM_MUST_CHECK int sm_path_on_answer(struct sm_path *p, const struct sm_probe *answer, const struct sm_addr *from,
-				    const struct sm_addr *local, uint64_t now_us, struct sm_path_answer *ret_answer);
+SM_MUST_CHECK int sm_path_on_answer(struct sm_path *p, const struct sm_probe *answer,
+				    const struct sm_addr *from, const struct sm_addr *local,
+				    uint64_t now_us, struct sm_path_answer *ret_answer);
 
 /** sm_path_on_received() - Any authenticated packet from the remote came; Return: mask of SM_PATH_* */
 SM_MUST_CHECK unsigned sm_path_on_received(struct sm_path *p, uint64_t now_us);

@@ -8,15 +8,20 @@
 #include <stdlib.h>
 
 #define BACKOFF_FIRST_US (100 * SM_MSEC_US)
-#define BACKOFF_MAX_US (1 * SM_SEC_US) /* with what the kernel's ARP adds, traffic is to be back in 3 s */
-#define BACKOFF_FAR_US (15 * SM_SEC_US) /* after BACKOFF_FAR_ATTEMPTS in vain */
-#define BACKOFF_FAR_ATTEMPTS 300u
-#define BACKOFF_REFUSED_US (5 * SM_SEC_US) /* someone said no: asking more often changes nothing */
+#define BACKOFF_MAX_US \
+	(1 * SM_SEC_US) /* with what the kernel's ARP adds, traffic is to be back in 3 s */
+#define BACKOFF_FAR_US         (15 * SM_SEC_US) /* after BACKOFF_FAR_ATTEMPTS in vain */
+#define BACKOFF_FAR_ATTEMPTS   300u
+#define BACKOFF_REFUSED_US     (5 * SM_SEC_US) /* someone said no: asking more often changes nothing */
 #define BACKOFF_REFUSED_MAX_US (30 * SM_SEC_US)
 
 static const char *const state_names[] = {
-	[SM_PEER_IDLE] = "idle",	 [SM_PEER_BACKOFF] = "backoff", [SM_PEER_DIALLING] = "dialling",
-	[SM_PEER_GREETING] = "greeting", [SM_PEER_UP] = "up",		[SM_PEER_SILENT] = "silent",
+	[SM_PEER_IDLE] = "idle",
+	[SM_PEER_BACKOFF] = "backoff",
+	[SM_PEER_DIALLING] = "dialling",
+	[SM_PEER_GREETING] = "greeting",
+	[SM_PEER_UP] = "up",
+	[SM_PEER_SILENT] = "silent",
 };
 static_assert(SM_ARRAY_SIZE(state_names) == SM_PEER_STATE_COUNT, "every state has a name");
 
@@ -31,16 +36,18 @@ static const unsigned allowed[SM_PEER_STATE_COUNT] = {
 	[SM_PEER_IDLE] = BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) | BIT(SM_PEER_GREETING),
 	[SM_PEER_BACKOFF] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_DIALLING) | BIT(SM_PEER_GREETING),
 	[SM_PEER_DIALLING] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_GREETING),
-	[SM_PEER_GREETING] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) | BIT(SM_PEER_UP),
-	[SM_PEER_UP] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) | BIT(SM_PEER_GREETING) |
-		       BIT(SM_PEER_SILENT),
-	[SM_PEER_SILENT] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) | BIT(SM_PEER_GREETING) |
-			   BIT(SM_PEER_UP),
+	[SM_PEER_GREETING] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) |
+			     BIT(SM_PEER_UP),
+	[SM_PEER_UP] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) |
+		       BIT(SM_PEER_GREETING) | BIT(SM_PEER_SILENT),
+	[SM_PEER_SILENT] = BIT(SM_PEER_IDLE) | BIT(SM_PEER_BACKOFF) | BIT(SM_PEER_DIALLING) |
+			   BIT(SM_PEER_GREETING) | BIT(SM_PEER_UP),
 };
 
 void sm_peer_set_state(struct sm_peer *peer, enum sm_peer_state state, uint64_t now_us)
 {
-	struct sm_node_event event = { .type = SM_NODE_PEER_STATE, .peer = peer, .from = peer->state, .to = state };
+	struct sm_node_event event = {
+		.type = SM_NODE_PEER_STATE, .peer = peer, .from = peer->state, .to = state};
 
 	if (peer->state == state)
 		return;
@@ -132,9 +139,9 @@ static uint64_t jitter(struct sm_node *node, uint64_t us)
 static uint64_t backoff_us(const struct sm_peer *peer)
 {
 	const uint64_t first = peer->refused ? BACKOFF_REFUSED_US : BACKOFF_FIRST_US;
-	const uint64_t most = peer->refused			      ? BACKOFF_REFUSED_MAX_US :
-			      peer->attempts > BACKOFF_FAR_ATTEMPTS ? BACKOFF_FAR_US :
-								      BACKOFF_MAX_US;
+	const uint64_t most = peer->refused                           ? BACKOFF_REFUSED_MAX_US
+			      : peer->attempts > BACKOFF_FAR_ATTEMPTS ? BACKOFF_FAR_US
+								      : BACKOFF_MAX_US;
 	const uint32_t doublings = SM_MIN(peer->attempts, 12u);
 
 	return SM_MIN(first << doublings, most);
@@ -202,7 +209,8 @@ void sm_peer_learn_endpoint(struct sm_peer *peer, const struct sm_addr *control)
 		set_learn(&peer->learned, control);
 }
 
-static void dial_begin(struct sm_peer *peer, const struct sm_endpoint_set *resolved, uint64_t now_us)
+static void dial_begin(struct sm_peer *peer, const struct sm_endpoint_set *resolved,
+		       uint64_t now_us)
 {
 	peer->dial = *resolved;
 	for (uint32_t i = 0; i < peer->learned.count; i++)
@@ -229,8 +237,8 @@ void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us)
 	sm_peer_update_state(peer, now_us);
 }
 
-void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_endpoint_set *set, const char *text,
-			 uint64_t now_us)
+void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_endpoint_set *set,
+			 const char *text, uint64_t now_us)
 {
 	struct sm_peer *peer = node->by_port[port];
 
@@ -246,15 +254,16 @@ void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_en
 	sm_peer_update_state(peer, now_us);
 }
 
-void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_reason reason, const char *text,
-			    uint64_t now_us)
+void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_reason reason,
+			    const char *text, uint64_t now_us)
 {
 	struct sm_peer *peer = node->by_port[port];
 
 	if (!peer || !peer->in_dial)
 		return;
 	peer->in_dial = false;
-	peer->refused = reason != SM_CLOSE_NONE && reason != SM_CLOSE_TIMEOUT && reason != SM_CLOSE_SHUTDOWN;
+	peer->refused = reason != SM_CLOSE_NONE && reason != SM_CLOSE_TIMEOUT &&
+			reason != SM_CLOSE_SHUTDOWN;
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	if ((peer->live || is_greeting(peer)) && !peer->renew)
 		peer->attempts = 0;
@@ -265,8 +274,9 @@ void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_r
 
 /* -- sending -- */
 
-static void send_sealed(struct sm_peer *peer, struct sm_session *s, enum sm_kind kind, const void *body, size_t len,
-			const struct sm_addr *to, const struct sm_addr *from, uint64_t now_us)
+static void send_sealed(struct sm_peer *peer, struct sm_session *s, enum sm_kind kind,
+			const void *body, size_t len, const struct sm_addr *to,
+			const struct sm_addr *from, uint64_t now_us)
 {
 	struct sm_node *node = peer->node;
 	struct sm_pbuf *pkt = sm_pbuf_get(&node->pool);
@@ -281,10 +291,10 @@ static void send_sealed(struct sm_peer *peer, struct sm_session *s, enum sm_kind
 	sm_pbuf_put(&node->pool, pkt);
 }
 
-void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to, uint64_t tag,
-			uint64_t now_us)
+void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to,
+			uint64_t tag, uint64_t now_us)
 {
-	uint8_t body[SM_PROBE_LEN_MAX] = { 0 }; /* as long as an answer: no amplification */
+	uint8_t body[SM_PROBE_LEN_MAX] = {0}; /* as long as an answer: no amplification */
 	struct sm_path_send send;
 
 	if (!s->started)
@@ -300,8 +310,8 @@ void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t n
 	struct sm_segment segment;
 
 	while (sm_stream_next(&s->stream, now_us, &segment))
-		send_sealed(peer, s, SM_KIND_STREAM, body, sm_segment_encode(&segment, body), &s->path.remote,
-			    &s->path.local, now_us);
+		send_sealed(peer, s, SM_KIND_STREAM, body, sm_segment_encode(&segment, body),
+			    &s->path.remote, &s->path.local, now_us);
 }
 
 void sm_peer_send(struct sm_peer *peer, const void *data, size_t len, uint64_t now_us)
@@ -314,24 +324,28 @@ void sm_peer_send(struct sm_peer *peer, const void *data, size_t len, uint64_t n
 		sm_peer_send_stream(peer, peer->active, data, len, now_us);
 }
 
-void sm_peer_send_stream(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us)
+void sm_peer_send_stream(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len,
+			 uint64_t now_us)
 {
 	if (!s->started || sm_stream_write(&s->stream, data, len))
 		return; /* its window is full: the senders of messages repeat them */
 	sm_peer_flush_stream(peer, s, now_us);
 }
 
-void sm_peer_send_session(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us)
+void sm_peer_send_session(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len,
+			  uint64_t now_us)
 {
 	struct sm_node *node = peer->node;
 
-	if (peer->live && peer->live->session == s && !node->ops.conn_send(node->host, peer->live->conn, data, len))
+	if (peer->live && peer->live->session == s &&
+	    !node->ops.conn_send(node->host, peer->live->conn, data, len))
 		return;
 	if (!s->stream.len) /* the stream repeats by itself what is in it */
 		sm_peer_send_stream(peer, s, data, len, now_us);
 }
 
-void sm_peer_send_stream_msg(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us)
+void sm_peer_send_stream_msg(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg,
+			     uint64_t now_us)
 {
 	uint8_t buf[SM_MSG_HEADER_LEN + SM_MSG_VALUE_MAX];
 	const int len = sm_msg_encode(msg, buf, sizeof(buf));
@@ -396,7 +410,8 @@ static bool is_linked(const struct sm_peer *peer, const struct sm_session *s)
 
 void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
-	struct sm_node_event event = { .type = SM_NODE_SESSION_UP, .peer = peer, .addr = s->path.remote };
+	struct sm_node_event event = {
+		.type = SM_NODE_SESSION_UP, .peer = peer, .addr = s->path.remote};
 
 	for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++) {
 		struct sm_session *old = peer->session[i];
@@ -424,17 +439,17 @@ void sm_peer_adopt_session(struct sm_peer *peer, struct sm_session *s, uint64_t 
 		sm_peer_drain_session(peer, s, now_us);
 }
 
-void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text, uint64_t now_us)
+void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text,
+		       uint64_t now_us)
 {
-	struct sm_msg close = { .type = SM_MSG_CLOSE, .close.reason = (uint16_t)reason };
+	struct sm_msg close = {.type = SM_MSG_CLOSE, .close.reason = (uint16_t)reason};
 
 	snprintf(close.close.text, sizeof(close.close.text), "%s", text);
 	if (peer->active)
 		sm_peer_send_stream_msg(peer, peer->active, &close, now_us);
 	if (peer->active && !is_linked(peer, peer->active)) {
 		struct sm_node_event event = {
-			.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text
-		};
+			.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text};
 
 		sm_node_tell(peer->node, &event); /* else the link tells */
 	}
@@ -450,15 +465,16 @@ void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const 
 	sm_mactable_forget_port(peer->node->learned, peer->port);
 }
 
-static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned change, uint64_t now_us)
+static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned change,
+			 uint64_t now_us)
 {
 	struct sm_node *node = peer->node;
 
 	if (change & SM_PATH_MOVED) {
-		struct sm_node_event event = { .type = SM_NODE_PATH_MOVED,
-					       .peer = peer,
-					       .addr = s->path.remote,
-					       .number = s->path.moves };
+		struct sm_node_event event = {.type = SM_NODE_PATH_MOVED,
+					      .peer = peer,
+					      .addr = s->path.remote,
+					      .number = s->path.moves};
 
 		if (!node->config.path_mtu)
 			peer->path_mtu = node->ops.route_mtu(node->host, &s->path.remote);
@@ -470,7 +486,8 @@ static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned ch
 		sm_peer_update_state(peer, now_us);
 }
 
-static void session_dead(struct sm_peer *peer, struct sm_session *s, const char *text, uint64_t now_us)
+static void session_dead(struct sm_peer *peer, struct sm_session *s, const char *text,
+			 uint64_t now_us)
 {
 	struct sm_link *link = NULL;
 
@@ -514,7 +531,8 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 	unsigned todo;
 
 	if (now_us >= s->created_us + SM_SESSION_DIES_US) {
-		session_dead(peer, s, "the full handshake that is due every 24 h did not succeed", now_us);
+		session_dead(peer, s, "the full handshake that is due every 24 h did not succeed",
+			     now_us);
 		return;
 	}
 	old = sm_session_take_expired(s, now_us);
@@ -533,7 +551,8 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 		sm_peer_send_probe(peer, s, &s->path.remote, 0, now_us);
 	if (s->draining || !s->started)
 		return;
-	if (s->path.state == SM_PATH_DOWN && !peer->live && now_us >= s->path.last_rx_us + SM_EPOCH_DIES_US) {
+	if (s->path.state == SM_PATH_DOWN && !peer->live &&
+	    now_us >= s->path.last_rx_us + SM_EPOCH_DIES_US) {
 		session_dead(peer, s, "unreachable for too long", now_us);
 		return;
 	}
@@ -555,10 +574,12 @@ static void on_probe(struct sm_peer *peer, struct sm_session *s, const uint8_t *
 	if (sm_probe_decode(body, len, &probe))
 		return;
 	if (probe.op == SM_PROBE_REQUEST) {
-		uint8_t out[SM_PROBE_LEN_MAX] = { 0 };
-		const struct sm_probe reply = { .op = SM_PROBE_ANSWER, .token = probe.token, .observed = *from };
+		uint8_t out[SM_PROBE_LEN_MAX] = {0};
+		const struct sm_probe reply = {
+			.op = SM_PROBE_ANSWER, .token = probe.token, .observed = *from};
 
-		send_sealed(peer, s, SM_KIND_PROBE, out, sm_probe_encode(&reply, out), from, to, now_us);
+		send_sealed(peer, s, SM_KIND_PROBE, out, sm_probe_encode(&reply, out), from, to,
+			    now_us);
 		return;
 	}
 	change = sm_path_on_answer(&s->path, &probe, from, to, now_us, &answer);
@@ -569,21 +590,24 @@ static void on_probe(struct sm_peer *peer, struct sm_session *s, const uint8_t *
 		peer->node->ops.ping_answer(peer->node->host, answer.tag, &answer);
 }
 
-static void on_segment(struct sm_peer *peer, struct sm_session *s, const uint8_t *body, size_t len, uint64_t now_us)
+static void on_segment(struct sm_peer *peer, struct sm_session *s, const uint8_t *body, size_t len,
+		       uint64_t now_us)
 {
 	struct sm_segment segment;
 	const uint8_t *data;
 	size_t n;
 
-	if (sm_segment_decode(body, len, &segment) || sm_stream_receive(&s->stream, &segment, now_us, &data, &n))
+	if (sm_segment_decode(body, len, &segment) ||
+	    sm_stream_receive(&s->stream, &segment, now_us, &data, &n))
 		return;
 	sm_peer_flush_stream(peer, s, now_us);
 	if (n)
 		sm_link_feed_stream(peer, s, data, n, now_us);
 }
 
-void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind, const uint8_t *body, size_t len,
-		       const struct sm_addr *from, const struct sm_addr *to, uint64_t now_us)
+void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind,
+		       const uint8_t *body, size_t len, const struct sm_addr *from,
+		       const struct sm_addr *to, uint64_t now_us)
 {
 	if (sm_addr_equal(from, &s->path.remote))
 		path_changed(peer, s, sm_path_on_received(&s->path, now_us), now_us);

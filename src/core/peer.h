@@ -9,14 +9,16 @@
 #include "core/node.h"
 
 #define SM_PEER_SESSIONS_MAX 6u
-#define SM_PEER_LINKS_MAX 4u
-#define SM_GLARE_US (10 * SM_SEC_US)   /* both dialled at once: connections that close to each other contend */
-#define SM_GREETING_US (5 * SM_SEC_US) /* HELLO and READY must be through by then */
-#define SM_LINK_PING_US (10 * SM_SEC_US)
-#define SM_LINK_ANSWER_US (15 * SM_SEC_US) /* after a PING */
-#define SM_LINK_HURRY_US (4 * SM_SEC_US)   /* the same, while packets are not answered either */
+#define SM_PEER_LINKS_MAX    4u
+#define SM_GLARE_US \
+	(10 * SM_SEC_US) /* both dialled at once: connections that close to each other contend */
+#define SM_GREETING_US       (5 * SM_SEC_US) /* HELLO and READY must be through by then */
+#define SM_LINK_PING_US      (10 * SM_SEC_US)
+#define SM_LINK_ANSWER_US    (15 * SM_SEC_US) /* after a PING */
+#define SM_LINK_HURRY_US     (4 * SM_SEC_US)  /* the same, while packets are not answered either */
 #define SM_FULL_HANDSHAKE_US (UINT64_C(24) * 3600 * SM_SEC_US)
-#define SM_RETIRE_PEER_US (UINT64_C(3600) * SM_SEC_US) /* unconfigured and gone that long: forgotten */
+#define SM_RETIRE_PEER_US \
+	(UINT64_C(3600) * SM_SEC_US) /* unconfigured and gone that long: forgotten */
 
 enum sm_link_state {
 	SM_LINK_HELLO, /* ours is sent, theirs is awaited */
@@ -32,7 +34,7 @@ struct sm_link {
 	enum sm_link_state state;
 	bool client; /* we are the TLS client */
 	struct sm_addr remote;
-	struct sm_session *session; /* the one it seeded; NULL once that ended */
+	struct sm_session *session;       /* the one it seeded; NULL once that ended */
 	uint8_t root[SM_ROOT_SECRET_LEN]; /* wiped when the session has started */
 	uint64_t peer_instance;
 	uint64_t opened_us, last_rx_us, last_ping_us;
@@ -53,7 +55,7 @@ struct sm_peer {
 	uint64_t since_us;
 
 	/* dialling */
-	struct sm_endpoint_set dial; /* addresses to try, in turn */
+	struct sm_endpoint_set dial;    /* addresses to try, in turn */
 	struct sm_endpoint_set learned; /* control addresses from ENDPOINTS and live connections */
 	uint32_t dial_next;
 	bool resolving, in_dial;
@@ -68,7 +70,7 @@ struct sm_peer {
 	struct sm_link *live; /* the open link that messages go out on, NULL: use the stream */
 	struct sm_session *session[SM_PEER_SESSIONS_MAX];
 	struct sm_session *active; /* the one sent on */
-	bool renew; /* a full handshake is due although a link is there */
+	bool renew;                /* a full handshake is due although a link is there */
 	uint32_t path_mtu;
 	struct sm_lane_totals totals; /* of epochs that are gone */
 };
@@ -79,7 +81,7 @@ struct sm_node {
 	void *host;
 	uint64_t instance;
 	struct sm_list peers;
-	struct sm_peer **by_port; /* SM_PORT_MAX entries */
+	struct sm_peer **by_port;     /* SM_PORT_MAX entries */
 	struct sm_session **sessions; /* by slot */
 	uint32_t session_slots;
 	struct sm_mactable *learned;
@@ -101,7 +103,8 @@ SM_MUST_CHECK int sm_node_new_session(struct sm_node *node, struct sm_peer *peer
 				      struct sm_session **ret_session);
 
 /* peer.c */
-SM_MUST_CHECK int sm_peer_new(struct sm_node *node, const char *name, uint64_t now_us, struct sm_peer **ret_peer);
+SM_MUST_CHECK int sm_peer_new(struct sm_node *node, const char *name, uint64_t now_us,
+			      struct sm_peer **ret_peer);
 void sm_peer_free(struct sm_peer *peer);
 void sm_peer_set_state(struct sm_peer *peer, enum sm_peer_state state, uint64_t now_us);
 void sm_peer_update_state(struct sm_peer *peer, uint64_t now_us);
@@ -111,9 +114,12 @@ void sm_peer_learn_endpoint(struct sm_peer *peer, const struct sm_addr *control)
 /** sm_peer_send() - A message on the best carrier: the live link, else the stream */
 void sm_peer_send(struct sm_peer *peer, const void *data, size_t len, uint64_t now_us);
 /** sm_peer_send_session() - What concerns this session: its live link, else its stream */
-void sm_peer_send_session(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us);
-void sm_peer_send_stream(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len, uint64_t now_us);
-void sm_peer_send_stream_msg(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg, uint64_t now_us);
+void sm_peer_send_session(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len,
+			  uint64_t now_us);
+void sm_peer_send_stream(struct sm_peer *peer, struct sm_session *s, const void *data, size_t len,
+			 uint64_t now_us);
+void sm_peer_send_stream_msg(struct sm_peer *peer, struct sm_session *s, const struct sm_msg *msg,
+			     uint64_t now_us);
 void sm_peer_send_msg(struct sm_peer *peer, const struct sm_msg *msg, uint64_t now_us);
 void sm_peer_end_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 void sm_peer_drain_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
@@ -121,27 +127,31 @@ void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t no
 /** sm_peer_adopt_session() - A packet came on an orphan: the peer sends on it, and so do we if it is the newest */
 void sm_peer_adopt_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 /** sm_peer_close_all() - CLOSE with @reason on every carrier, links and sessions gone */
-void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text, uint64_t now_us);
+void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text,
+		       uint64_t now_us);
 void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us);
-void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to, uint64_t tag,
-			uint64_t now_us);
-void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind, const uint8_t *body, size_t len,
-		       const struct sm_addr *from, const struct sm_addr *to, uint64_t now_us);
+void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to,
+			uint64_t tag, uint64_t now_us);
+void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind,
+		       const uint8_t *body, size_t len, const struct sm_addr *from,
+		       const struct sm_addr *to, uint64_t now_us);
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 
 /* link.c */
 void sm_link_feed(struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us);
 /** sm_link_feed_stream() - Bytes of a session's stream; the session may be gone afterwards */
-void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data, size_t len, uint64_t now_us);
-void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text, uint64_t now_us);
+void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data,
+			 size_t len, uint64_t now_us);
+void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text,
+		   uint64_t now_us);
 void sm_link_forget(struct sm_link *link);
 void sm_link_tick(struct sm_link *link, uint64_t now_us);
 /** sm_link_follow() - Once a second: the side that does not decide sends where the other one does */
 void sm_link_follow(struct sm_peer *peer, uint64_t now_us);
 void sm_link_send_endpoints(struct sm_peer *peer, uint64_t now_us);
 /** sm_link_handle() - A message that came on either carrier (@link NULL: the stream of @s) */
-void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s, const uint8_t *buf, size_t len,
-		    uint64_t now_us);
+void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
+		    const uint8_t *buf, size_t len, uint64_t now_us);
 
 /* picture.c */
 SM_MUST_CHECK int sm_picture_build(struct sm_node *node, struct sm_snapshot **ret_snapshot);

@@ -45,12 +45,12 @@ void sm_session_free(struct sm_session *s)
 	free(s);
 }
 
-static int epoch_make(const struct sm_session *s, const struct sm_epoch_secret *secret, uint32_t number,
-		      struct sm_epoch **ret_epoch)
+static int epoch_make(const struct sm_session *s, const struct sm_epoch_secret *secret,
+		      uint32_t number, struct sm_epoch **ret_epoch)
 {
 	const struct sm_session_config *c = &s->config;
-	int err = sm_epoch_new(secret, c->cipher, c->client, number, c->remote_index, c->tx_lanes, c->rx_lanes,
-			       ret_epoch);
+	int err = sm_epoch_new(secret, c->cipher, c->client, number, c->remote_index, c->tx_lanes,
+			       c->rx_lanes, ret_epoch);
 
 	if (err)
 		return err;
@@ -90,9 +90,10 @@ static void promote(struct sm_session *s, struct sm_epoch *fresh, uint64_t now_u
 	s->rekeys++;
 }
 
-static int encode_rekey(struct sm_session *s, enum sm_msg_type type, const struct sm_msg_rekey *rekey)
+static int encode_rekey(struct sm_session *s, enum sm_msg_type type,
+			const struct sm_msg_rekey *rekey)
 {
-	struct sm_msg msg = { .type = type, .rekey = *rekey };
+	struct sm_msg msg = {.type = type, .rekey = *rekey};
 	uint8_t *buf = malloc(SM_MSG_HEADER_LEN + 4 + SM_KEM_PUBLIC_LEN);
 	int len;
 
@@ -112,7 +113,7 @@ static int encode_rekey(struct sm_session *s, enum sm_msg_type type, const struc
 
 static int make_request(struct sm_session *s)
 {
-	struct sm_msg_rekey rekey = { .epoch = s->epoch[SM_EPOCH_CURRENT]->number + 1 };
+	struct sm_msg_rekey rekey = {.epoch = s->epoch[SM_EPOCH_CURRENT]->number + 1};
 	int err = sm_kem_new(&s->kem, rekey.kem);
 
 	if (err)
@@ -127,7 +128,7 @@ static int make_request(struct sm_session *s)
 
 static int encode_wanted(uint8_t *buf, size_t size)
 {
-	const struct sm_msg msg = { .type = SM_MSG_REKEY_WANTED };
+	const struct sm_msg msg = {.type = SM_MSG_REKEY_WANTED};
 
 	return sm_msg_encode(&msg, buf, size);
 }
@@ -138,7 +139,8 @@ static bool rekey_due(const struct sm_session *s, uint64_t now_us)
 }
 
 /* What this side must say to get a new epoch: the client asks, the server reminds the client. */
-static unsigned drive_rekey(struct sm_session *s, uint64_t now_us, const uint8_t **ret_message, size_t *ret_len)
+static unsigned drive_rekey(struct sm_session *s, uint64_t now_us, const uint8_t **ret_message,
+			    size_t *ret_len)
 {
 	static _Thread_local uint8_t wanted[SM_MSG_HEADER_LEN];
 
@@ -174,7 +176,8 @@ static bool is_expired(const struct sm_session *s, uint64_t now_us)
 	return s->epoch[SM_EPOCH_PREVIOUS] && now_us >= expiry(s);
 }
 
-unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **ret_message, size_t *ret_len)
+unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **ret_message,
+			 size_t *ret_len)
 {
 	unsigned todo = SM_SESSION_NOTHING;
 
@@ -187,7 +190,8 @@ unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **
 	if (s->used_us && now_us >= s->used_us + SM_EPOCH_DIES_US)
 		return SM_SESSION_DEAD;
 	if (s->unconfirmed && now_us >= s->confirm_at_us) {
-		s->confirm_at_us = now_us + (now_us < s->overlap_until_us ? CONFIRM_US : SM_PROBE_INTERVAL_US);
+		s->confirm_at_us = now_us + (now_us < s->overlap_until_us ? CONFIRM_US
+									  : SM_PROBE_INTERVAL_US);
 		todo |= SM_SESSION_PROBE;
 	}
 	if (s->ready)
@@ -231,8 +235,9 @@ struct sm_epoch *sm_session_take_expired(struct sm_session *s, uint64_t now_us)
 }
 
 /* The new secret depends on the KEM, on the secret before, and on both messages as they were sent. */
-static int next_epoch(struct sm_session *s, const uint8_t kem_secret[SM_KEM_SECRET_LEN], struct sm_bytes request,
-		      struct sm_bytes reply, uint32_t number, struct sm_epoch **ret_epoch)
+static int next_epoch(struct sm_session *s, const uint8_t kem_secret[SM_KEM_SECRET_LEN],
+		      struct sm_bytes request, struct sm_bytes reply, uint32_t number,
+		      struct sm_epoch **ret_epoch)
 {
 	struct sm_epoch_secret secret;
 	int err = sm_schedule_next(&s->secret, kem_secret, request, reply, &secret);
@@ -245,9 +250,10 @@ static int next_epoch(struct sm_session *s, const uint8_t kem_secret[SM_KEM_SECR
 	return err;
 }
 
-static int encode_again(enum sm_msg_type type, const struct sm_msg_rekey *rekey, uint8_t *buf, size_t size)
+static int encode_again(enum sm_msg_type type, const struct sm_msg_rekey *rekey, uint8_t *buf,
+			size_t size)
 {
-	const struct sm_msg msg = { .type = type, .rekey = *rekey };
+	const struct sm_msg msg = {.type = type, .rekey = *rekey};
 
 	return sm_msg_encode(&msg, buf, size);
 }
@@ -257,7 +263,7 @@ int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *reque
 {
 	uint8_t encoded[SM_MSG_HEADER_LEN + 4 + SM_KEM_PUBLIC_LEN];
 	uint8_t kem_secret[SM_KEM_SECRET_LEN], digest[SM_SHA256_LEN];
-	struct sm_msg_rekey reply = { .epoch = request->epoch };
+	struct sm_msg_rekey reply = {.epoch = request->epoch};
 	struct sm_epoch *fresh = NULL;
 	struct sm_bytes bytes;
 	int len, err;
@@ -270,7 +276,7 @@ int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *reque
 	len = encode_again(SM_MSG_REKEY_REQUEST, request, encoded, sizeof(encoded));
 	if (len < 0)
 		return len;
-	bytes = (struct sm_bytes){ encoded, (size_t)len };
+	bytes = (struct sm_bytes){encoded, (size_t)len};
 	err = sm_sha256(&bytes, 1, digest);
 	if (err)
 		return err;
@@ -283,7 +289,8 @@ int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *reque
 	}
 	if (s->epoch[SM_EPOCH_NEXT] || request->epoch != s->epoch[SM_EPOCH_CURRENT]->number + 1) {
 		/* an old one, repeated on its way */
-		return request->epoch <= s->epoch[SM_EPOCH_CURRENT]->number ? SM_SESSION_NOTHING : -EPROTO;
+		return request->epoch <= s->epoch[SM_EPOCH_CURRENT]->number ? SM_SESSION_NOTHING
+									    : -EPROTO;
 	}
 	if (s->epoch[SM_EPOCH_PREVIOUS])
 		return SM_SESSION_NOTHING; /* too early: it will ask again */
@@ -292,8 +299,9 @@ int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *reque
 	if (!err)
 		err = encode_rekey(s, SM_MSG_REKEY_REPLY, &reply);
 	if (!err)
-		err = next_epoch(s, kem_secret, bytes, (struct sm_bytes){ s->exchange, s->exchange_len },
-				 request->epoch, &fresh);
+		err = next_epoch(s, kem_secret, bytes,
+				 (struct sm_bytes){s->exchange, s->exchange_len}, request->epoch,
+				 &fresh);
 	sm_wipe(kem_secret, sizeof(kem_secret));
 	if (err) {
 		exchange_drop(s);
@@ -316,14 +324,15 @@ int sm_session_on_reply(struct sm_session *s, const struct sm_msg_rekey *reply, 
 	if (!s->config.client || !s->started)
 		return -EPROTO;
 	if (!s->kem || reply->epoch != s->exchange_epoch) /* repeated, or an answer to nothing */
-		return reply->epoch <= s->epoch[SM_EPOCH_CURRENT]->number ? SM_SESSION_NOTHING : -EPROTO;
+		return reply->epoch <= s->epoch[SM_EPOCH_CURRENT]->number ? SM_SESSION_NOTHING
+									  : -EPROTO;
 	len = encode_again(SM_MSG_REKEY_REPLY, reply, encoded, sizeof(encoded));
 	if (len < 0)
 		return len;
 	err = sm_kem_decapsulate(s->kem, reply->kem, kem_secret);
 	if (!err)
-		err = next_epoch(s, kem_secret, (struct sm_bytes){ s->exchange, s->exchange_len },
-				 (struct sm_bytes){ encoded, (size_t)len }, reply->epoch, &fresh);
+		err = next_epoch(s, kem_secret, (struct sm_bytes){s->exchange, s->exchange_len},
+				 (struct sm_bytes){encoded, (size_t)len}, reply->epoch, &fresh);
 	sm_wipe(kem_secret, sizeof(kem_secret));
 	if (err)
 		return err;
@@ -335,7 +344,8 @@ int sm_session_on_reply(struct sm_session *s, const struct sm_msg_rekey *reply, 
 	return SM_SESSION_CHANGED;
 }
 
-unsigned sm_session_on_epoch_event(struct sm_session *s, uint32_t epoch, unsigned event, uint64_t now_us)
+unsigned sm_session_on_epoch_event(struct sm_session *s, uint32_t epoch, unsigned event,
+				   uint64_t now_us)
 {
 	const struct sm_epoch *current = s->epoch[SM_EPOCH_CURRENT];
 	struct sm_epoch *next = s->epoch[SM_EPOCH_NEXT];
@@ -371,12 +381,14 @@ void sm_session_request_rekey(struct sm_session *s)
 
 int sm_session_seal(struct sm_session *s, struct sm_pbuf *pkt, enum sm_kind kind, uint64_t now_us)
 {
-	const uint8_t kinds[1] = { (uint8_t)kind };
+	const uint8_t kinds[1] = {(uint8_t)kind};
 	struct sm_epoch *epoch = s->epoch[SM_EPOCH_CURRENT];
 
 	if (!epoch)
 		return -EKEYEXPIRED;
-	return sm_tx_lane_seal(&epoch->tx[SM_LANE_CONTROL], &pkt, kinds, 1, now_us) == 1 ? 0 : -EKEYEXPIRED;
+	return sm_tx_lane_seal(&epoch->tx[SM_LANE_CONTROL], &pkt, kinds, 1, now_us) == 1
+		       ? 0
+		       : -EKEYEXPIRED;
 }
 
 uint64_t sm_session_packets(const struct sm_session *s, uint64_t *ret_sent)
@@ -387,7 +399,8 @@ uint64_t sm_session_packets(const struct sm_session *s, uint64_t *ret_sent)
 		const struct sm_epoch *epoch = s->epoch[e];
 
 		for (uint32_t i = 0; epoch && i < epoch->rx_count; i++)
-			received += atomic_load_explicit(&epoch->rx[i].packets, memory_order_relaxed);
+			received += atomic_load_explicit(&epoch->rx[i].packets,
+							 memory_order_relaxed);
 		for (uint32_t i = 0; epoch && i < epoch->tx_count; i++)
 			sent += atomic_load_explicit(&epoch->tx[i].next, memory_order_relaxed);
 	}

@@ -31,7 +31,7 @@
 enum sm_session_slot {
 	SM_EPOCH_PREVIOUS, /* accepted until overlap_until_us */
 	SM_EPOCH_CURRENT,  /* accepted and sent on */
-	SM_EPOCH_NEXT,	   /* server: accepted, not yet sent on */
+	SM_EPOCH_NEXT,     /* server: accepted, not yet sent on */
 	SM_EPOCH_SLOT_COUNT,
 };
 
@@ -55,19 +55,19 @@ struct sm_assembler {
 
 struct sm_session {
 	struct sm_session_config config;
-	bool started;	/* keys are there, we accept packets */
-	bool ready;	/* the peer does too: we may send */
-	bool heard;	/* a packet came: the peer sends on it */
-	bool orphan;	/* started, but the connection broke before READY came: a packet says it too */
-	bool draining;	/* receive only, until drain_until_us */
+	bool started; /* keys are there, we accept packets */
+	bool ready;   /* the peer does too: we may send */
+	bool heard;   /* a packet came: the peer sends on it */
+	bool orphan; /* started, but the connection broke before READY came: a packet says it too */
+	bool draining; /* receive only, until drain_until_us */
 	uint64_t created_us, ready_us, drain_until_us;
 
 	struct sm_epoch *epoch[SM_EPOCH_SLOT_COUNT];
 	struct sm_epoch_secret secret; /* of the newest epoch */
 	uint64_t overlap_until_us;
-	uint64_t used_us; /* first data packet of the current epoch, 0: none yet */
-	bool worn;	  /* a lane passed SM_REKEY_AFTER_PACKETS */
-	bool unconfirmed; /* client: nothing was received on the current epoch yet */
+	uint64_t used_us;       /* first data packet of the current epoch, 0: none yet */
+	bool worn;              /* a lane passed SM_REKEY_AFTER_PACKETS */
+	bool unconfirmed;       /* client: nothing was received on the current epoch yet */
 	uint64_t confirm_at_us; /* when to probe for that */
 
 	struct sm_kem *kem; /* client: a request is out */
@@ -75,7 +75,7 @@ struct sm_session {
 	uint32_t exchange_len;
 	uint32_t exchange_epoch;
 	uint8_t request_digest[SM_SHA256_LEN]; /* server: of the REQUEST that exchange answers */
-	uint64_t asked_us; /* client: REQUEST sent; server: REKEY_WANTED sent */
+	uint64_t asked_us;                     /* client: REQUEST sent; server: REKEY_WANTED sent */
 	uint32_t rekeys;
 
 	struct sm_stream stream;
@@ -84,11 +84,12 @@ struct sm_session {
 	uint64_t rx_seen; /* packets counted at the last tick */
 	uint64_t tx_seen;
 	uint64_t followed; /* packets received at the last sm_link_follow() */
-	uint32_t ahead;	   /* seconds in a row in which it received and the active one did not */
+	uint32_t ahead;    /* seconds in a row in which it received and the active one did not */
 };
 
 /** sm_session_new() - Return: 0, -ENOMEM */
-SM_MUST_CHECK int sm_session_new(uint32_t index, uint16_t port, uint64_t now_us, struct sm_session **ret_session);
+SM_MUST_CHECK int sm_session_new(uint32_t index, uint16_t port, uint64_t now_us,
+				 struct sm_session **ret_session);
 
 /** sm_session_free() - The owner has taken the epochs away before (and dropped their references) */
 void sm_session_free(struct sm_session *s);
@@ -99,10 +100,10 @@ SM_MUST_CHECK int sm_session_start(struct sm_session *s, const struct sm_session
 
 enum sm_session_todo {
 	SM_SESSION_NOTHING = 0,
-	SM_SESSION_SEND = 1,	/* *ret_message is to be sent to the peer */
+	SM_SESSION_SEND = 1,    /* *ret_message is to be sent to the peer */
 	SM_SESSION_CHANGED = 2, /* publish; afterwards a probe should go out on the new epoch */
-	SM_SESSION_DEAD = 4,	/* the keys are over: close */
-	SM_SESSION_PROBE = 8,	/* a probe should go out on the current epoch */
+	SM_SESSION_DEAD = 4,    /* the keys are over: close */
+	SM_SESSION_PROBE = 8,   /* a probe should go out on the current epoch */
 };
 
 /**
@@ -110,8 +111,8 @@ enum sm_session_todo {
  * @ret_message, @ret_len: encoded message to send, valid until the next call
  * Return: mask of SM_SESSION_*
  */
-SM_MUST_CHECK unsigned sm_session_tick(struct sm_session *s, uint64_t now_us, const uint8_t **ret_message,
-				       size_t *ret_len);
+SM_MUST_CHECK unsigned sm_session_tick(struct sm_session *s, uint64_t now_us,
+				       const uint8_t **ret_message, size_t *ret_len);
 /** sm_session_take_expired() - Return: the previous epoch if its overlap is over (caller unrefs), else NULL */
 SM_MUST_CHECK struct sm_epoch *sm_session_take_expired(struct sm_session *s, uint64_t now_us);
 
@@ -119,13 +120,16 @@ SM_MUST_CHECK struct sm_epoch *sm_session_take_expired(struct sm_session *s, uin
 uint64_t sm_session_deadline(const struct sm_session *s);
 
 /** sm_session_on_request() - Server; Return: mask of SM_SESSION_*, or -EPROTO, -EBADMSG, -errno */
-SM_MUST_CHECK int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *request, uint64_t now_us,
-					const uint8_t **ret_message, size_t *ret_len);
+SM_MUST_CHECK int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *request,
+					uint64_t now_us, const uint8_t **ret_message,
+					size_t *ret_len);
 /** sm_session_on_reply() - Client; Return: mask of SM_SESSION_*, or -EPROTO, -EBADMSG, -errno */
-SM_MUST_CHECK int sm_session_on_reply(struct sm_session *s, const struct sm_msg_rekey *reply, uint64_t now_us);
+SM_MUST_CHECK int sm_session_on_reply(struct sm_session *s, const struct sm_msg_rekey *reply,
+				      uint64_t now_us);
 
 /** sm_session_on_epoch_event() - A worker saw an epoch @received, @used or @worn (core/lane.h); Return: mask */
-SM_MUST_CHECK unsigned sm_session_on_epoch_event(struct sm_session *s, uint32_t epoch, unsigned event, uint64_t now_us);
+SM_MUST_CHECK unsigned sm_session_on_epoch_event(struct sm_session *s, uint32_t epoch,
+						 unsigned event, uint64_t now_us);
 
 /** sm_session_request_rekey() - Start one now, whatever the clock says */
 void sm_session_request_rekey(struct sm_session *s);
@@ -135,7 +139,8 @@ void sm_session_request_rekey(struct sm_session *s);
  * @pkt:  body, with headroom and tailroom
  * Return: 0, -EKEYEXPIRED no epoch to send on or its limit is reached
  */
-SM_MUST_CHECK int sm_session_seal(struct sm_session *s, struct sm_pbuf *pkt, enum sm_kind kind, uint64_t now_us);
+SM_MUST_CHECK int sm_session_seal(struct sm_session *s, struct sm_pbuf *pkt, enum sm_kind kind,
+				  uint64_t now_us);
 
 /** sm_session_packets() - Sum over the epochs; Return: packets opened; @ret_sent: packets sealed */
 uint64_t sm_session_packets(const struct sm_session *s, uint64_t *ret_sent);

@@ -11,7 +11,7 @@ void sm_stream_done(struct sm_stream *s)
 	if (s->buf)
 		sm_wipe(s->buf, s->cap);
 	free(s->buf);
-	*s = (struct sm_stream){ 0 };
+	*s = (struct sm_stream){0};
 }
 
 int sm_stream_write(struct sm_stream *s, const void *data, size_t len)

@@ -15,7 +15,7 @@
 
 #include "wire/data.h"
 
-#define SM_STREAM_FLIGHT 16u
+#define SM_STREAM_FLIGHT     16u
 #define SM_STREAM_RTO_MIN_US (200 * SM_MSEC_US)
 #define SM_STREAM_RTO_MAX_US (2 * SM_SEC_US)
 
@@ -32,7 +32,7 @@ struct sm_stream {
 	uint32_t cap, len, acked, sent, top;
 	uint32_t rx_next;
 	uint64_t srtt_us, rto_us, deadline_us; /* deadline 0: nothing in flight */
-	uint32_t timed_end;		       /* an RTT is measured on this offset */
+	uint32_t timed_end;                    /* an RTT is measured on this offset */
 	uint64_t timed_us;
 	uint32_t recover_end;
 	uint8_t repeated_acks;
@@ -56,8 +56,8 @@ bool sm_stream_next(struct sm_stream *s, uint64_t now_us, struct sm_segment *ret
  * @ret_data, @ret_len: new bytes in order, a view into the segment; len 0 if it brought none
  * Return: 0; -EPROTO if it acknowledges what was never sent
  */
-SM_MUST_CHECK int sm_stream_receive(struct sm_stream *s, const struct sm_segment *segment, uint64_t now_us,
-				    const uint8_t **ret_data, size_t *ret_len);
+SM_MUST_CHECK int sm_stream_receive(struct sm_stream *s, const struct sm_segment *segment,
+				    uint64_t now_us, const uint8_t **ret_data, size_t *ret_len);
 
 /** sm_stream_deadline() - Return: when sm_stream_next() wants to be called, SM_NEVER */
 uint64_t sm_stream_deadline(const struct sm_stream *s);

@@ -705,7 +705,8 @@ int sm_control_open(struct sm_daemon *d, char *error)
 	/* after the first picture: what the card has sent so far waits in its queue, and is held */
 	err = sm_plane_start(d->plane);
 	if (err)
-		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot start the workers: %s", strerror(-err));
+		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot start the workers: %s",
+			 strerror(-err));
 	return err;
 }
 

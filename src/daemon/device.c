@@ -131,6 +131,20 @@ static int open_sockets(struct sm_daemon *d, char *error)
 
 /* -- the interface -- */
 
+/* A machine without IPv6 gets no derived address; one given by hand is an error there. */
+static bool has_ipv6(void)
+{
+	FILE *f = fopen("/proc/sys/net/ipv6/conf/default/disable_ipv6", "re");
+	const int off = f ? fgetc(f) : '1';
+
+	if (f)
+		fclose(f);
+	if (off == '1')
+		sm_notice(
+			"IPv6 is off on this machine: the interface gets no derived IPv6 address");
+	return off != '1';
+}
+
 static void collect_addresses(struct sm_daemon *d)
 {
 	const struct sm_config_interface *i = &d->config->interface;
@@ -145,7 +159,7 @@ static void collect_addresses(struct sm_daemon *d)
 		       self->address_count * sizeof(d->addresses[0]));
 		d->address_count = self->address_count;
 	}
-	if (i->ula &&
+	if (i->ula && has_ipv6() &&
 	    !sm_ident_ula(self->network_id, self->node_id, &d->addresses[d->address_count]))
 		d->address_count++;
 }

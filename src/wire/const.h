@@ -39,10 +39,11 @@
 #define SM_EPOCH_DIES_US       (UINT64_C(240) * SM_SEC_US) /* same clock: neither sent nor accepted */
 #define SM_REKEY_AFTER_PACKETS (UINT64_C(1) << 26)         /* per lane */
 #define SM_PACKET_LIMIT        (UINT64_C(1) << 28)         /* per lane: hard stop */
-#define SM_SESSION_DIES_US (UINT64_C(25) * 3600 * SM_SEC_US) /* a full handshake is due after 24 h */
-#define SM_EPOCH_OVERLAP_US    (UINT64_C(10) * SM_SEC_US) /* the old epoch is accepted that long */
-#define SM_KEM_PUBLIC_LEN      1665u /* bytes: P-384 point (97), ML-KEM-1024 key (1568) */
-#define SM_KEM_CIPHERTEXT_LEN  1665u /* bytes: P-384 point (97), ML-KEM-1024 ciphertext (1568) */
+#define SM_SESSION_DIES_US \
+	(UINT64_C(25) * 3600 * SM_SEC_US)                /* a full handshake is due after 24 h */
+#define SM_EPOCH_OVERLAP_US   (UINT64_C(10) * SM_SEC_US) /* the old epoch is accepted that long */
+#define SM_KEM_PUBLIC_LEN     1665u /* bytes: P-384 point (97), ML-KEM-1024 key (1568) */
+#define SM_KEM_CIPHERTEXT_LEN 1665u /* bytes: P-384 point (97), ML-KEM-1024 ciphertext (1568) */
 
 /* "Control stream" (messages inside sealed packets) */
 #define SM_STREAM_SEGMENT_MAX 1024u  /* bytes of stream data in one packet */

@@ -57,7 +57,8 @@ static void op_conn_close(void *host, void *conn)
 	((struct conn *)conn)->closed = true;
 }
 
-static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from, const void *data, size_t len)
+static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
+		       const void *data, size_t len)
 {
 	(void)host;
 	(void)to;
@@ -90,7 +91,8 @@ static void op_random(void *host, void *buf, size_t len)
 	struct host *h = host;
 
 	for (size_t i = 0; i < len; i++)
-		((uint8_t *)buf)[i] = (uint8_t)(h->random = h->random * UINT64_C(6364136223846793005) + 1) >> 1;
+		((uint8_t *)buf)[i] =
+			(uint8_t)(h->random = h->random * UINT64_C(6364136223846793005) + 1) >> 1;
 }
 
 static void op_event(void *host, const struct sm_node_event *event)
@@ -145,7 +147,8 @@ static void start(struct host *h)
 
 	make_identity("self", &config.self);
 	h->now_us = 1000 * SM_SEC_US;
-	if (sm_node_new(&config, &ops, h, h->now_us, &h->node) || sm_node_set_peers(h->node, &peer, 1, h->now_us))
+	if (sm_node_new(&config, &ops, h, h->now_us, &h->node) ||
+	    sm_node_set_peers(h->node, &peer, 1, h->now_us))
 		abort();
 }
 
@@ -169,7 +172,8 @@ static void open_link(struct host *h, struct conn *c, bool dialled)
 		return;
 	make_identity("peer", &id);
 	c->closed = false;
-	c->link = sm_node_on_link_open(h->node, c, dialled ? 1 : SM_PORT_NONE, &id, &remote, root, h->now_us);
+	c->link = sm_node_on_link_open(h->node, c, dialled ? 1 : SM_PORT_NONE, &id, &remote, root,
+				       h->now_us);
 }
 
 static struct sm_session *session_at(const struct host *h, uint8_t n)
@@ -185,8 +189,8 @@ static void stream(struct host *h, struct sm_session *s, const uint8_t *data, si
 	const struct sm_segment segment = {
 		.offset = s->stream.rx_next, .acked = s->stream.acked, .data = data, .len = len};
 
-	sm_node_on_control_packet(h->node, s->config.index, SM_KIND_STREAM, body, sm_segment_encode(&segment, body),
-				  &from, &to, h->now_us);
+	sm_node_on_control_packet(h->node, s->config.index, SM_KIND_STREAM, body,
+				  sm_segment_encode(&segment, body), &from, &to, h->now_us);
 }
 
 static void link_data(struct host *h, struct conn *c, const uint8_t *data, size_t len)
@@ -198,7 +202,8 @@ static void link_data(struct host *h, struct conn *c, const uint8_t *data, size_
 static void pass_time(struct host *h, uint64_t us)
 {
 	h->now_us += us;
-	if (sm_node_tick(h->node, h->now_us) <= h->now_us && sm_node_tick(h->node, h->now_us) <= h->now_us)
+	if (sm_node_tick(h->node, h->now_us) <= h->now_us &&
+	    sm_node_tick(h->node, h->now_us) <= h->now_us)
 		abort();
 }
 
@@ -233,8 +238,8 @@ static void command(struct host *h, uint8_t op, const uint8_t *data, size_t len)
 	case 7:
 	case 8:
 		if (s && len)
-			sm_node_on_control_packet(h->node, s->config.index, data[0], data + 1, len - 1, &from, &to,
-						  h->now_us);
+			sm_node_on_control_packet(h->node, s->config.index, data[0], data + 1,
+						  len - 1, &from, &to, h->now_us);
 		break;
 	case 9:
 		if (s)
@@ -242,15 +247,17 @@ static void command(struct host *h, uint8_t op, const uint8_t *data, size_t len)
 		break;
 	case 10:
 		if (s && len > 1)
-			sm_node_on_epoch(h->node, s->config.index, data[0] & 3, 1u << data[1] % 3, h->now_us);
+			sm_node_on_epoch(h->node, s->config.index, data[0] & 3, 1u << data[1] % 3,
+					 h->now_us);
 		break;
 	case 11:
 		if (s)
 			sm_node_on_path_mtu(h->node, s->config.index, h->now_us);
 		break;
 	case 12: { /* a greeting, to get further sooner */
-		static const uint8_t hello[] = {0x80, 1, 0, 32, 0,    1, 1,  1, 0, 1, 0x24, 0xe3, 0x20, 0xfb, 5, 0xdc, 0, 1,
-						0,    0, 0, 0,	0,    0, 0,  0, 0, 1, 0,    0,	  0,	0,    0, 0,    0, 1};
+		static const uint8_t hello[] = {0x80, 1,    0, 32,   0, 1, 1, 1, 0, 1, 0x24, 0xe3,
+						0x20, 0xfb, 5, 0xdc, 0, 1, 0, 0, 0, 0, 0,    0,
+						0,    0,    0, 1,    0, 0, 0, 0, 0, 0, 0,    1};
 		static const uint8_t ready[] = {0x80, 2, 0, 0};
 
 		open_link(h, c, op & 0x80);

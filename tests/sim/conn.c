@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #define DIAL_TIMEOUT_US (2 * SM_SEC_US)
-#define RETRY_US (200 * SM_MSEC_US)
-#define QUEUE_MAX (256u << 10)
+#define RETRY_US        (200 * SM_MSEC_US)
+#define QUEUE_MAX       (256u << 10)
 
 struct chunk {
 	struct chunk *next;
@@ -24,7 +24,7 @@ struct end {
 	struct sim_conn *conn;
 	uint32_t node, life;
 	uint16_t dialled;
-	bool up;    /* TLS is through on this side */
+	bool up;     /* TLS is through on this side */
 	bool closed; /* by the node, or it was told */
 	struct sm_link *link;
 	struct chunk *first, **last; /* towards this end */
@@ -102,7 +102,8 @@ static void deliver(struct end *e, const struct chunk *c)
 		return;
 	/* as TCP does: in pieces of any size */
 	for (size_t at = 0; at < c->len && e->link && !e->closed;) {
-		const size_t piece = 1 + rng_below(&e->conn->w->rng, 2000), take = SM_MIN(c->len - at, piece);
+		const size_t piece = 1 + rng_below(&e->conn->w->rng, 2000),
+			     take = SM_MIN(c->len - at, piece);
 
 		sm_node_on_link_data(n->core, e->link, c->data + at, take, n->w->now_us);
 		at += take;
@@ -205,12 +206,15 @@ static void open_end(struct sim_world *w, struct sim_event *event)
 		e->closed = true;
 		enqueue(other(e), NULL, 0, true);
 		if (e->dialled != SM_PORT_NONE)
-			sm_node_on_dial_failed(n->core, e->dialled, SM_CLOSE_REVOKED, "revoked", w->now_us);
+			sm_node_on_dial_failed(n->core, e->dialled, SM_CLOSE_REVOKED, "revoked",
+					       w->now_us);
 		sim_kick(n);
 		return;
 	}
-	struct sm_link *link = sm_node_on_link_open(n->core, e, e->dialled, &w->node[peer].config.self,
-						    &e->conn->addr[e == &e->conn->end[0]], e->conn->root, w->now_us);
+	struct sm_link *link = sm_node_on_link_open(n->core, e, e->dialled,
+						    &w->node[peer].config.self,
+						    &e->conn->addr[e == &e->conn->end[0]],
+						    e->conn->root, w->now_us);
 
 	if (!e->closed)
 		e->link = link;
@@ -224,7 +228,8 @@ static struct sim_node *listener_at(struct sim_world *w, const struct sm_addr *t
 	for (uint32_t i = 0; i < w->nodes; i++) {
 		struct sim_node *n = &w->node[i];
 
-		if (sm_addr_same_ip(&n->visible, to) && to->port == SM_CONTROL_PORT && !n->behind_nat)
+		if (sm_addr_same_ip(&n->visible, to) && to->port == SM_CONTROL_PORT &&
+		    !n->behind_nat)
 			return n;
 	}
 	return NULL;
@@ -250,7 +255,8 @@ static void dialled(struct sim_world *w, struct sim_event *event)
 		return;
 	if (!server || !server->core || w->tcp_cut[n->id][server->id]) {
 		const bool refused = server && !w->tcp_cut[n->id][server->id];
-		struct sim_event *e = sim_event_new(w, refused ? travel_us(w) : DIAL_TIMEOUT_US, dial_failed, 0);
+		struct sim_event *e = sim_event_new(w, refused ? travel_us(w) : DIAL_TIMEOUT_US,
+						    dial_failed, 0);
 
 		e->node = n->id;
 		e->life = n->life;
@@ -275,7 +281,8 @@ static void dialled(struct sim_world *w, struct sim_event *event)
 		};
 		c->end[i].last = &c->end[i].first;
 		c->addr[i] = at->visible;
-		c->addr[i].port = i ? SM_CONTROL_PORT : (uint16_t)(32768 + rng_below(&w->rng, 20000));
+		c->addr[i].port = i ? SM_CONTROL_PORT
+				    : (uint16_t)(32768 + rng_below(&w->rng, 20000));
 		open_us = travel_us(w) * (i ? 3 : 2);
 		c->end[i].last_at_us = w->now_us + open_us;
 		sim_event_new(w, open_us, open_end, 0)->a = &c->end[i];
@@ -306,7 +313,8 @@ static void broken(struct sim_world *w, struct sim_event *e)
 	/* a handshake that was under way fails */
 	if (n && !end->closed && !end->up && end->dialled != SM_PORT_NONE) {
 		end->closed = true;
-		sm_node_on_dial_failed(n->core, end->dialled, SM_CLOSE_NONE, "connection reset", w->now_us);
+		sm_node_on_dial_failed(n->core, end->dialled, SM_CLOSE_NONE, "connection reset",
+				       w->now_us);
 		sim_kick(n);
 		return;
 	}

@@ -29,8 +29,8 @@ static void arrive(struct sim_world *w, struct sim_event *e)
 	sim_plane_receive(n, &e->from, e->data, e->len);
 }
 
-static void post(struct sim_world *w, uint32_t from_node, const struct sm_addr *src, const struct sm_addr *to,
-		 const void *data, size_t len, uint64_t delay_us)
+static void post(struct sim_world *w, uint32_t from_node, const struct sm_addr *src,
+		 const struct sm_addr *to, const void *data, size_t len, uint64_t delay_us)
 {
 	struct sim_event *e = sim_event_new(w, delay_us, arrive, len);
 
@@ -45,8 +45,8 @@ static uint64_t travel_us(struct sim_world *w)
 	return w->net.delay_us + (w->net.jitter_us ? rng_u64(&w->rng) % w->net.jitter_us : 0);
 }
 
-void sim_datagram(struct sim_world *w, uint32_t from_node, const struct sm_addr *src, const struct sm_addr *to,
-		  const void *data, size_t len)
+void sim_datagram(struct sim_world *w, uint32_t from_node, const struct sm_addr *src,
+		  const struct sm_addr *to, const void *data, size_t len)
 {
 	if (w->net.wiretap && sm_addr_equal(to, &w->node[w->victim].visible)) {
 		w->stolen++;
@@ -54,14 +54,16 @@ void sim_datagram(struct sim_world *w, uint32_t from_node, const struct sm_addr 
 	}
 	if (w->net.wiretap && w->attacker_relays && sm_addr_equal(to, &w->attacker)) {
 		/* what the victim says to the attacker reaches the true peer, from the attacker */
-		post(w, UINT32_MAX, &w->attacker, &w->node[w->victim ^ 1].visible, data, len, travel_us(w));
+		post(w, UINT32_MAX, &w->attacker, &w->node[w->victim ^ 1].visible, data, len,
+		     travel_us(w));
 		return;
 	}
 	if (rng_below(&w->rng, 1000) < w->net.loss)
 		return;
 	post(w, from_node, src, to, data, len, travel_us(w));
 	if (rng_below(&w->rng, 1000) < w->net.copies)
-		post(w, from_node, src, to, data, len, travel_us(w) + rng_u64(&w->rng) % (20 * SM_MSEC_US));
+		post(w, from_node, src, to, data, len,
+		     travel_us(w) + rng_u64(&w->rng) % (20 * SM_MSEC_US));
 }
 
 /* -- events from the worker to the control thread -- */
@@ -90,7 +92,8 @@ static void told(struct sim_world *w, struct sim_event *e)
 		return;
 	switch (t->what) {
 	case TOLD_CONTROL:
-		sm_node_on_control_packet(n->core, t->session, t->kind, t->body, t->len, &e->from, &e->to, w->now_us);
+		sm_node_on_control_packet(n->core, t->session, t->kind, t->body, t->len, &e->from,
+					  &e->to, w->now_us);
 		break;
 	case TOLD_ADDRESS:
 		sm_node_on_address(n->core, t->session, &e->from, &e->to, w->now_us);
@@ -103,8 +106,8 @@ static void told(struct sim_world *w, struct sim_event *e)
 }
 
 /* Events of one node keep their order. */
-static struct told_event *tell(struct sim_node *n, enum told what, uint32_t session, const struct sm_addr *from,
-			       const void *body, size_t len)
+static struct told_event *tell(struct sim_node *n, enum told what, uint32_t session,
+			       const struct sm_addr *from, const void *body, size_t len)
 {
 	struct sim_world *w = n->w;
 	struct sim_event *e;
@@ -152,7 +155,8 @@ static void put32(uint8_t *p, uint32_t v)
 	p[3] = (uint8_t)v;
 }
 
-static void frame_arrived(struct sim_node *n, const struct sm_session_view *s, const uint8_t *frame, size_t len)
+static void frame_arrived(struct sim_node *n, const struct sm_session_view *s, const uint8_t *frame,
+			  size_t len)
 {
 	struct sim_flow *f;
 	uint32_t number;
@@ -162,7 +166,8 @@ static void frame_arrived(struct sim_node *n, const struct sm_session_view *s, c
 	number = get32(frame + 4);
 	assert(f->to == n->id && number < f->sent);
 	/* it came from whom the session says */
-	assert(!strcmp(sm_peer_name(sm_node_peer_by_port(n->core, s->port)), n->w->node[f->from].config.self.name));
+	assert(!strcmp(sm_peer_name(sm_node_peer_by_port(n->core, s->port)),
+		       n->w->node[f->from].config.self.name));
 	if (f->got[number])
 		f->twice++;
 	else
@@ -175,14 +180,15 @@ static void frame_arrived(struct sim_node *n, const struct sm_session_view *s, c
 static struct sm_epoch *find_epoch(const struct sm_session_view *s, const struct sm_data_header *h)
 {
 	for (uint32_t i = 0; i < SM_EPOCHS_MAX; i++)
-		if (s->rx[i] && (uint8_t)s->rx[i]->number == h->epoch && h->lane < s->rx[i]->rx_count)
+		if (s->rx[i] && (uint8_t)s->rx[i]->number == h->epoch &&
+		    h->lane < s->rx[i]->rx_count)
 			return s->rx[i];
 	return NULL;
 }
 
 static void opened(struct sim_node *n, const struct sm_session_view *s, struct sm_epoch *epoch,
-		   const struct sm_data_header *h, const struct sm_pbuf *pkt, uint8_t kind, bool newest,
-		   const struct sm_addr *from)
+		   const struct sm_data_header *h, const struct sm_pbuf *pkt, uint8_t kind,
+		   bool newest, const struct sm_addr *from)
 {
 	const bool data = kind == SM_KIND_FRAME;
 
@@ -199,7 +205,8 @@ static void opened(struct sim_node *n, const struct sm_session_view *s, struct s
 		tell_epoch(n, s->index, epoch, SM_EPOCH_EVENT_WORN);
 }
 
-void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uint8_t *data, size_t len)
+void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uint8_t *data,
+		       size_t len)
 {
 	const struct sm_session_view *s;
 	struct sm_data_header h;
@@ -243,7 +250,8 @@ int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data,
 	struct sm_pbuf pkt = {.buf = buf, .cap = sizeof(buf)}, *pkts[1] = {&pkt};
 	struct sm_tx_lane *lane;
 
-	if (!peer || !n->picture || peer->port >= n->picture->port_count || !n->picture->send[peer->port])
+	if (!peer || !n->picture || peer->port >= n->picture->port_count ||
+	    !n->picture->send[peer->port])
 		return -ENOTCONN;
 	s = n->picture->send[peer->port];
 	sm_pbuf_reset(&pkt);

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#define RUNS 12u
+#define RUNS    12u
 #define PACE_US (2 * SM_MSEC_US)
 
 static void add_pair(struct sim_world *w)
@@ -29,14 +29,17 @@ static void test_one_dials(void **state)
 		add_pair(w);
 		sim_peer(w, 0, 1, true);
 		assert_true(sim_run_until(w, sim_all_connected, SM_SEC_US));
-		struct sim_flow *f = sim_flow_start(w, 0, 1, PACE_US), *g = sim_flow_start(w, 1, 0, PACE_US);
+		struct sim_flow *f = sim_flow_start(w, 0, 1, PACE_US),
+				*g = sim_flow_start(w, 1, 0, PACE_US);
 
 		sim_run(w, 5 * SM_SEC_US);
 		sim_flow_stop(f);
 		sim_flow_stop(g);
 		sim_run(w, SM_SEC_US);
 		assert_true(f->sent > 2000 && g->sent > 2000);
-		assert_int_equal(sim_flow_lost(f) + sim_flow_lost(g) + f->refused + g->refused + f->twice + g->twice, 0);
+		assert_int_equal(sim_flow_lost(f) + sim_flow_lost(g) + f->refused + g->refused +
+					 f->twice + g->twice,
+				 0);
 		assert_int_equal(w->node[0].counts.dials, 1);
 		assert_int_equal(w->node[1].counts.dials, 0);
 		assert_int_equal(w->node[0].counts.events[SM_NODE_SESSION_UP], 1);
@@ -46,7 +49,8 @@ static void test_one_dials(void **state)
 
 static bool first_up(struct sim_world *w)
 {
-	return w->node[0].counts.events[SM_NODE_SESSION_UP] && w->node[1].counts.events[SM_NODE_SESSION_UP];
+	return w->node[0].counts.events[SM_NODE_SESSION_UP] &&
+	       w->node[1].counts.events[SM_NODE_SESSION_UP];
 }
 
 /* Whatever the order in which two connections open: one survives, and frames never notice. */
@@ -65,7 +69,8 @@ static void test_both_dial(void **state)
 		sim_run(w, rng_below(&w->rng, 300000));
 		sim_peer(w, 1, 0, true);
 		assert_true(sim_run_until(w, first_up, 5 * SM_SEC_US));
-		struct sim_flow *f = sim_flow_start(w, 0, 1, PACE_US), *g = sim_flow_start(w, 1, 0, PACE_US);
+		struct sim_flow *f = sim_flow_start(w, 0, 1, PACE_US),
+				*g = sim_flow_start(w, 1, 0, PACE_US);
 
 		sim_run(w, 8 * SM_SEC_US);
 		assert_true(sim_connected(w, 0, 1));
@@ -166,8 +171,8 @@ static void test_star_restart(void **state)
 		messages += w->node[i].counts.conn_messages;
 		dials += w->node[i].counts.dials;
 	}
-	printf("%u nodes: connected after %.3f s, %llu messages and %llu dials in 60 s\n", nodes, (double)took_us / 1e6,
-	       (unsigned long long)messages, (unsigned long long)dials);
+	printf("%u nodes: connected after %.3f s, %llu messages and %llu dials in 60 s\n", nodes,
+	       (double)took_us / 1e6, (unsigned long long)messages, (unsigned long long)dials);
 	assert_true(took_us < 3 * SM_SEC_US);
 	assert_true(dials < 3 * nodes);
 	assert_true(messages < 40 * nodes);
@@ -178,7 +183,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_dials),    cmocka_unit_test(test_both_dial),
-		cmocka_unit_test(test_three),	     cmocka_unit_test(test_twenty),
+		cmocka_unit_test(test_three),        cmocka_unit_test(test_twenty),
 		cmocka_unit_test(test_star_restart),
 	};
 

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define RUNS 10u
+#define RUNS    10u
 #define PACE_US (2 * SM_MSEC_US)
 
 struct pair {
@@ -62,8 +62,8 @@ static void assert_nothing_lost(const struct pair *p)
 		const struct sim_flow *f = i ? p->back : p->there;
 
 		if (sim_flow_lost(f) + f->refused + f->twice)
-			printf("%u -> %u: %u of %u lost, %u refused, %u twice\n", f->from, f->to, sim_flow_lost(f), f->sent,
-			       f->refused, f->twice);
+			printf("%u -> %u: %u of %u lost, %u refused, %u twice\n", f->from, f->to,
+			       sim_flow_lost(f), f->sent, f->refused, f->twice);
 		assert_int_equal(sim_flow_lost(f) + f->refused + f->twice, 0);
 	}
 }
@@ -135,7 +135,8 @@ static void test_stream_carries_rekeying(void **state)
 {
 	(void)state;
 	for (uint32_t run = 0; run < RUNS; run++) {
-		struct pair p = pair_up("stream carries rekeying", run, 20 * SM_SEC_US, 20 * SM_MSEC_US);
+		struct pair p = pair_up("stream carries rekeying", run, 20 * SM_SEC_US,
+					20 * SM_MSEC_US);
 
 		p.w->tcp_cut[0][1] = p.w->tcp_cut[1][0] = true;
 		p.w->net.loss = 300;
@@ -149,7 +150,8 @@ static void test_stream_carries_rekeying(void **state)
 		assert_in_range(p.w->node[0].counts.events[SM_NODE_REKEYED], 12, 22);
 		assert_in_range(p.w->node[1].counts.events[SM_NODE_REKEYED], 12, 22);
 		assert_true(longest_gap(&p) < SM_SEC_US); /* 0.3 ^ 50 */
-		assert_true(p.there->received > p.there->sent * 6 / 10 && p.back->received > p.back->sent * 6 / 10);
+		assert_true(p.there->received > p.there->sent * 6 / 10 &&
+			    p.back->received > p.back->sent * 6 / 10);
 		assert_all_opened(&p);
 		p.w->tcp_cut[0][1] = p.w->tcp_cut[1][0] = false;
 		p.w->net.loss = 0;
@@ -322,7 +324,8 @@ static void test_rekey_under_load(void **state)
 		p.w->net.jitter_us = 40 * SM_MSEC_US;
 		p.w->net.copies = 200;
 		if (run % 3 == 0)
-			p.w->tcp_cut[0][1] = p.w->tcp_cut[1][0] = true; /* by the stream, reordered */
+			p.w->tcp_cut[0][1] = p.w->tcp_cut[1][0] =
+				true; /* by the stream, reordered */
 		sim_run(p.w, 40 * SM_SEC_US);
 		pair_stop(&p);
 		assert_in_range(p.w->node[0].counts.events[SM_NODE_REKEYED], run % 3 ? 12 : 5, 25);
@@ -380,7 +383,8 @@ static void test_hard_stop(void **state)
 			atomic_store(&lane_of(p.w, 0, 1, lane)->next, SM_PACKET_LIMIT - 20);
 		sim_run(p.w, 150 * SM_MSEC_US);
 		for (uint32_t lane = 1; lane <= 2; lane++)
-			assert_true(atomic_load(&lane_of(p.w, 0, 1, lane)->next) == SM_PACKET_LIMIT);
+			assert_true(atomic_load(&lane_of(p.w, 0, 1, lane)->next) ==
+				    SM_PACKET_LIMIT);
 		assert_true(p.w->node[0].counts.sealed_refused > 50);
 		assert_flowing(&p, SM_SEC_US);
 		assert_int_equal(sim_flow_lost(p.there) > 250, 0); /* only what is on its way */
@@ -406,7 +410,8 @@ static void test_backoff(void **state)
 		dials = w->node[0].counts.dials;
 		assert_in_range(dials, 25, 90);
 		sim_run(w, 60 * SM_SEC_US);
-		assert_in_range(w->node[0].counts.dials - dials, 24, 80); /* every 1 to 2 s, more or less a quarter */
+		assert_in_range(w->node[0].counts.dials - dials, 24,
+				80); /* every 1 to 2 s, more or less a quarter */
 		/* it comes: within one turn */
 		sim_start(w, 1);
 		assert_true(sim_run_until(w, sim_all_connected, 3 * SM_SEC_US));
@@ -419,7 +424,8 @@ static void test_backoff(void **state)
 /* Anything at any time; afterwards all is well again, and nothing has piled up. */
 static void chaos_step(struct sim_world *w, uint32_t nodes)
 {
-	const uint32_t a = rng_below(&w->rng, nodes), b = (a + 1 + rng_below(&w->rng, nodes - 1)) % nodes;
+	const uint32_t a = rng_below(&w->rng, nodes),
+		       b = (a + 1 + rng_below(&w->rng, nodes - 1)) % nodes;
 
 	switch (rng_below(&w->rng, 10)) {
 	case 0:
@@ -505,7 +511,8 @@ static void test_chaos(void **state)
 			const uint32_t had = w->flow[i]->received, sent = w->flow[i]->sent;
 
 			sim_run(w, SM_SEC_US);
-			assert_in_range(w->flow[i]->received - had, w->flow[i]->sent - sent - 2, w->flow[i]->sent - sent + 2);
+			assert_in_range(w->flow[i]->received - had, w->flow[i]->sent - sent - 2,
+					w->flow[i]->sent - sent + 2);
 		}
 		for (uint32_t a = 0; a < nodes; a++)
 			for (uint32_t b = 0; b < nodes; b++)

@@ -115,7 +115,8 @@ static void collide(int64_t not_before, bool newcomer_wins)
 	sim_start(w, third);
 	sim_peer(w, third, 0, true);
 	sim_run(w, 20 * SM_SEC_US);
-	assert_int_equal(sim_peer_of(w, 0, 1)->identity.fingerprint[0], newcomer_wins ? (uint8_t)~first : first);
+	assert_int_equal(sim_peer_of(w, 0, 1)->identity.fingerprint[0],
+			 newcomer_wins ? (uint8_t)~first : first);
 	assert_int_equal(sim_links(w, 0, 1), 1);
 	assert_true(w->node[newcomer_wins ? 1 : third].counts.closed[SM_CLOSE_SUPERSEDED] > 0);
 	assert_int_equal(sim_links(w, newcomer_wins ? 1 : third, 0), 0);
@@ -263,7 +264,8 @@ static void test_idle(void **state)
 	assert_true(w->node[0].counts.datagrams < 3600 / 5);
 	assert_true(w->node[0].counts.conn_messages < 3600 / 4);
 	printf("idle: %llu datagrams, %llu messages, %llu turns in an hour\n",
-	       (unsigned long long)w->node[0].counts.datagrams, (unsigned long long)w->node[0].counts.conn_messages,
+	       (unsigned long long)w->node[0].counts.datagrams,
+	       (unsigned long long)w->node[0].counts.conn_messages,
 	       (unsigned long long)w->node[0].counts.ticks);
 	sim_world_free(w);
 }
@@ -276,13 +278,15 @@ static void test_ping(void **state)
 	start_both(w);
 	assert_true(sim_run_until(w, sim_all_connected, SM_SEC_US));
 	for (uint64_t tag = 1; tag <= 10; tag++) {
-		assert_int_equal(sm_node_ping(w->node[0].core, sim_peer_of(w, 0, 1), tag, w->now_us), 0);
+		assert_int_equal(
+			sm_node_ping(w->node[0].core, sim_peer_of(w, 0, 1), tag, w->now_us), 0);
 		sim_run(w, 100 * SM_MSEC_US);
 	}
 	assert_int_equal(w->node[0].counts.pings_answered, 10);
 	sim_stop(w, 1);
 	sim_run(w, SM_SEC_US);
-	assert_int_equal(sm_node_ping(w->node[0].core, sim_peer_of(w, 0, 1), 1, w->now_us), -ENOTCONN);
+	assert_int_equal(sm_node_ping(w->node[0].core, sim_peer_of(w, 0, 1), 1, w->now_us),
+			 -ENOTCONN);
 	sim_world_free(w);
 }
 
@@ -292,8 +296,8 @@ int main(void)
 		cmocka_unit_test(test_mode_mismatch), cmocka_unit_test(test_no_common_cipher),
 		cmocka_unit_test(test_chosen_cipher), cmocka_unit_test(test_self),
 		cmocka_unit_test(test_superseded),    cmocka_unit_test(test_revoked),
-		cmocka_unit_test(test_reload),	      cmocka_unit_test(test_daily_handshake),
-		cmocka_unit_test(test_idle),	      cmocka_unit_test(test_ping),
+		cmocka_unit_test(test_reload),        cmocka_unit_test(test_daily_handshake),
+		cmocka_unit_test(test_idle),          cmocka_unit_test(test_ping),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

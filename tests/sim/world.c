@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define RETIRE_MAX_US (50 * SM_MSEC_US)
-#define STUCK_MAX 8u
+#define STUCK_MAX     8u
 
 /* -- the queue -- */
 
@@ -175,7 +175,8 @@ static void op_resolve(void *host, uint16_t port)
 	n->counts.resolves++;
 }
 
-static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from, const void *data, size_t len)
+static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
+		       const void *data, size_t len)
 {
 	struct sim_node *n = host;
 
@@ -239,9 +240,9 @@ static void op_random(void *host, void *buf, size_t len)
 }
 
 static const char *const event_names[] = {
-	[SM_NODE_PEER_STATE] = "state",	  [SM_NODE_SESSION_UP] = "session up",
+	[SM_NODE_PEER_STATE] = "state",   [SM_NODE_SESSION_UP] = "session up",
 	[SM_NODE_LINK_CLOSED] = "closed", [SM_NODE_REKEYED] = "rekeyed",
-	[SM_NODE_PATH_MOVED] = "moved",	  [SM_NODE_REFUSED] = "refused",
+	[SM_NODE_PATH_MOVED] = "moved",   [SM_NODE_REFUSED] = "refused",
 	[SM_NODE_PROTOCOL] = "protocol",
 };
 
@@ -254,12 +255,13 @@ static void op_event(void *host, const struct sm_node_event *event)
 		n->counts.closed[event->reason]++;
 	if (!n->w->trace)
 		return;
-	printf("%12.6f n%03u %s %s", (double)n->w->now_us / 1e6, n->id, event->peer ? sm_peer_name(event->peer) : "-",
-	       event_names[event->type]);
+	printf("%12.6f n%03u %s %s", (double)n->w->now_us / 1e6, n->id,
+	       event->peer ? sm_peer_name(event->peer) : "-", event_names[event->type]);
 	if (event->type == SM_NODE_PEER_STATE)
 		printf(" %s -> %s", sm_peer_state_name(event->from), sm_peer_state_name(event->to));
-	printf(" reason %s%s number %llu: %s\n", sm_close_reason_name(event->reason), event->by_peer ? " by peer" : "",
-	       (unsigned long long)event->number, event->text ? event->text : "");
+	printf(" reason %s%s number %llu: %s\n", sm_close_reason_name(event->reason),
+	       event->by_peer ? " by peer" : "", (unsigned long long)event->number,
+	       event->text ? event->text : "");
 }
 
 static void op_ping_answer(void *host, uint64_t tag, const struct sm_path_answer *answer)
@@ -369,7 +371,8 @@ uint32_t sim_add(struct sim_world *w)
 	struct sim_node *n = &w->node[id];
 
 	assert(id < SIM_NODES_MAX);
-	*n = (struct sim_node){.w = w, .id = id, .tick_at_us = SM_NEVER, .worn_after = SM_REKEY_AFTER_PACKETS};
+	*n = (struct sim_node){
+		.w = w, .id = id, .tick_at_us = SM_NEVER, .worn_after = SM_REKEY_AFTER_PACKETS};
 	n->config = (struct sm_node_config){
 		.mode = SM_MODE_TAP,
 		.workers = 2,
@@ -447,7 +450,9 @@ void sim_cut(struct sim_world *w, uint32_t a, uint32_t b, bool tcp, bool udp)
 
 const struct sm_peer *sim_peer_of(struct sim_world *w, uint32_t id, uint32_t peer)
 {
-	return w->node[id].core ? sm_node_find_peer(w->node[id].core, w->node[peer].config.self.name) : NULL;
+	return w->node[id].core
+		       ? sm_node_find_peer(w->node[id].core, w->node[peer].config.self.name)
+		       : NULL;
 }
 
 uint32_t sim_links(struct sim_world *w, uint32_t id, uint32_t peer)
@@ -484,15 +489,17 @@ bool sim_connected(struct sim_world *w, uint32_t a, uint32_t b)
 	if (!pa || !pb || !pa->live || !pb->live || !pa->active || !pb->active)
 		return false;
 	return pa->active->config.index == pb->active->config.remote_index &&
-	       pb->active->config.index == pa->active->config.remote_index && pa->live->session == pa->active &&
-	       pb->live->session == pb->active && sim_links(w, a, b) == 1 && sim_links(w, b, a) == 1;
+	       pb->active->config.index == pa->active->config.remote_index &&
+	       pa->live->session == pa->active && pb->live->session == pb->active &&
+	       sim_links(w, a, b) == 1 && sim_links(w, b, a) == 1;
 }
 
 bool sim_all_connected(struct sim_world *w)
 {
 	for (uint32_t a = 0; a < w->nodes; a++)
 		for (uint32_t b = 0; b < a; b++)
-			if ((sim_peer_of(w, a, b) || sim_peer_of(w, b, a)) && !sim_connected(w, a, b))
+			if ((sim_peer_of(w, a, b) || sim_peer_of(w, b, a)) &&
+			    !sim_connected(w, a, b))
 				return false;
 	return true;
 }

@@ -18,17 +18,17 @@
 #include "core/node.h"
 #include "../unit/rng.h"
 
-#define SIM_NODES_MAX 256u
+#define SIM_NODES_MAX  256u
 #define SIM_FRAMES_MAX 65536u /* of one flow */
-#define SIM_IP_BASE 0x0a000001u
+#define SIM_IP_BASE    0x0a000001u
 
 struct sim_world;
 
 /** struct sim_net - How datagrams and connections travel; the same for all */
 struct sim_net {
 	uint64_t delay_us, jitter_us; /* one way: delay plus 0 to jitter, datagrams may overtake */
-	uint32_t loss, copies;	      /* of 1000 datagrams */
-	bool wiretap;		      /* an attacker copies datagrams, see sim_world.attacker */
+	uint32_t loss, copies;        /* of 1000 datagrams */
+	bool wiretap;                 /* an attacker copies datagrams, see sim_world.attacker */
 };
 
 /** struct sim_flow - Numbered frames from one node to another */
@@ -36,8 +36,8 @@ struct sim_flow {
 	uint32_t from, to;
 	uint64_t period_us; /* 0: stopped */
 	uint32_t sent, refused, received, twice;
-	uint64_t last_us;	   /* when the last one arrived */
-	uint64_t gap_us;	   /* longest silence since the flow was watched */
+	uint64_t last_us; /* when the last one arrived */
+	uint64_t gap_us;  /* longest silence since the flow was watched */
 	bool got[SIM_FRAMES_MAX];
 };
 
@@ -56,9 +56,9 @@ struct sim_node {
 	uint32_t life; /* goes up at each end; what was under way for an earlier life is dropped */
 	struct sm_node *core; /* NULL: not running */
 	struct sm_node_config config;
-	bool mute; /* a crash: nothing that it says leaves */
-	bool dark; /* nor does its kernel reset connections */
-	struct sm_addr local;	/* what its socket is bound to */
+	bool mute;              /* a crash: nothing that it says leaves */
+	bool dark;              /* nor does its kernel reset connections */
+	struct sm_addr local;   /* what its socket is bound to */
 	struct sm_addr visible; /* what others see; differs behind a NAT */
 	bool behind_nat;
 	uint32_t revoked; /* id + 1 of a node that this one does not accept; 0: none */
@@ -66,7 +66,7 @@ struct sim_node {
 	struct sm_snapshot *retired; /* by retired_next */
 	uint32_t retired_count;
 	uint64_t tick_at_us, last_tick_us, event_at_us;
-	uint32_t stuck; /* ticks without progress of time */
+	uint32_t stuck;      /* ticks without progress of time */
 	uint64_t worn_after; /* packets of a lane; SM_REKEY_AFTER_PACKETS unless a test lowers it */
 	struct sim_counts counts;
 };
@@ -98,7 +98,7 @@ struct sim_world {
 	bool udp_cut[SIM_NODES_MAX][SIM_NODES_MAX];
 	struct sim_flow *flow[64];
 	uint32_t flows;
-	struct sm_addr attacker;  /* the wiretap's own address */
+	struct sm_addr attacker; /* the wiretap's own address */
 	uint64_t attacker_delay_us;
 	bool attacker_relays; /* what is sent to it goes on to the victim */
 	uint32_t victim;
@@ -150,13 +150,15 @@ bool sim_addr_is(struct sim_world *w, uint32_t id, uint32_t peer);
 /* plane.c */
 
 /** sim_datagram() - Send into the network; @src: as the receiver sees it */
-void sim_datagram(struct sim_world *w, uint32_t from_node, const struct sm_addr *src, const struct sm_addr *to,
-		  const void *data, size_t len);
-void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uint8_t *data, size_t len);
+void sim_datagram(struct sim_world *w, uint32_t from_node, const struct sm_addr *src,
+		  const struct sm_addr *to, const void *data, size_t len);
+void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uint8_t *data,
+		       size_t len);
 /** sim_frame() - Seal one frame and send it; Return: 0, -ENOTCONN, -EKEYEXPIRED */
 int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data, size_t len);
 /** sim_flow_start() - Frames at a pace from now on */
-struct sim_flow *sim_flow_start(struct sim_world *w, uint32_t from, uint32_t to, uint64_t period_us);
+struct sim_flow *sim_flow_start(struct sim_world *w, uint32_t from, uint32_t to,
+				uint64_t period_us);
 void sim_flow_stop(struct sim_flow *f);
 /** sim_flow_lost() - Return: frames sealed and not received so far */
 uint32_t sim_flow_lost(const struct sim_flow *f);

@@ -32,7 +32,7 @@ struct node {
 	uint32_t path_mtu;
 	bool takes_parts;
 	bool unconnected; /* members are known and awaited, but have no session */
-	bool second; /* planes_join()'s b: the MACs of ports 0 and 1 are the other way round */
+	bool second;      /* planes_join()'s b: the MACs of ports 0 and 1 are the other way round */
 	struct sm_epoch *tx, *rx[SM_EPOCHS_MAX];
 	uint32_t published, frees;
 	_Atomic uint32_t wakes;

@@ -68,7 +68,8 @@ static void op_conn_close(void *host, void *conn)
 	c->closed = true;
 }
 
-static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from, const void *data, size_t len)
+static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
+		       const void *data, size_t len)
 {
 	(void)to;
 	(void)from;
@@ -167,7 +168,8 @@ static struct sm_link *open_link(struct host *h, uint32_t n, bool dialled)
 	h->conn[n].closed = false;
 	h->conn[n].len = 0;
 	assert_int_equal(sm_addr_from_ip(4, ip, 1234, &remote), 0);
-	return sm_node_on_link_open(h->node, &h->conn[n], dialled && peer ? peer->port : SM_PORT_NONE, &h->id, &remote,
+	return sm_node_on_link_open(h->node, &h->conn[n],
+				    dialled && peer ? peer->port : SM_PORT_NONE, &h->id, &remote,
 				    root, h->now_us);
 }
 
@@ -230,7 +232,8 @@ static const struct {
 	{"HELLO too long", false, 0, BYTES("\x80\x01\xff\xff"), SM_CLOSE_PROTOCOL},
 	{"unknown, critical", false, 2, BYTES("\x81\x23\0\0"), SM_CLOSE_PROTOCOL},
 	{"unknown, critical, before HELLO", false, 0, BYTES("\x81\x23\0\0"), SM_CLOSE_PROTOCOL},
-	{"unknown, skipped", false, 2, BYTES("\x01\x23\0\x02hi\0\x05\0\x08 1234567"), SM_CLOSE_NONE},
+	{"unknown, skipped", false, 2, BYTES("\x01\x23\0\x02hi\0\x05\0\x08 1234567"),
+	 SM_CLOSE_NONE},
 	{"unknown, too long", false, 2, BYTES("\x01\x23\xff\xff"), SM_CLOSE_PROTOCOL},
 	{"WANTED from the client", false, 2, BYTES("\0\x09\0\0"), SM_CLOSE_PROTOCOL},
 	{"WANTED before READY", true, 1, BYTES("\0\x09\0\0"), SM_CLOSE_PROTOCOL},
@@ -303,7 +306,8 @@ static void test_hello(void **state)
 		say(h, 0, link, &msg);
 		assert_int_equal(close_reason(&h->conn[0]), cases[i].reason);
 		say(h, 0, link, &msg); /* twice */
-		assert_int_equal(close_reason(&h->conn[0]), cases[i].reason ? cases[i].reason : SM_CLOSE_PROTOCOL);
+		assert_int_equal(close_reason(&h->conn[0]),
+				 cases[i].reason ? cases[i].reason : SM_CLOSE_PROTOCOL);
 		host_free(h);
 	}
 }
@@ -337,8 +341,8 @@ static void stream(struct host *h, uint32_t session, const void *bytes, size_t l
 	uint8_t body[SM_STREAM_HEADER_LEN + SM_STREAM_SEGMENT_MAX];
 	const struct sm_addr from = sm_node_session(h->node, session)->path.remote, to = {0};
 
-	sm_node_on_control_packet(h->node, session, SM_KIND_STREAM, body, sm_segment_encode(&segment, body), &from,
-				  &to, h->now_us);
+	sm_node_on_control_packet(h->node, session, SM_KIND_STREAM, body,
+				  sm_segment_encode(&segment, body), &from, &to, h->now_us);
 }
 
 /* Packets may come before READY does: what is wrong in them ends the session, once. */
@@ -347,7 +351,8 @@ static void test_stream_refused(void **state)
 	(void)state;
 	for (unsigned greeting = 1; greeting <= 2; greeting++) {
 		for (uint32_t close = 0; close < 2; close++) {
-			static const uint8_t critical[] = {0x81, 0x23, 0, 0}, shutdown[] = {0x80, 0x0a, 0, 2, 0, 1};
+			static const uint8_t critical[] = {0x81, 0x23, 0, 0},
+					     shutdown[] = {0x80, 0x0a, 0, 2, 0, 1};
 			struct host *h = host_new();
 			struct sm_link *link = open_link(h, 0, false);
 			const uint32_t session = link->session->config.index;
@@ -360,7 +365,8 @@ static void test_stream_refused(void **state)
 			else
 				stream(h, session, critical, sizeof(critical));
 			assert_true(h->conn[0].closed);
-			assert_int_equal(close_reason(&h->conn[0]), close ? SM_CLOSE_NONE : SM_CLOSE_PROTOCOL);
+			assert_int_equal(close_reason(&h->conn[0]),
+					 close ? SM_CLOSE_NONE : SM_CLOSE_PROTOCOL);
 			assert_null(sm_node_session(h->node, session));
 			host_free(h);
 		}
@@ -388,7 +394,8 @@ static void test_renewal_repeated(void **state)
 {
 	(void)state;
 	for (uint32_t fault = 0; fault < 4; fault++) {
-		static const struct sm_msg limit = {.type = SM_MSG_CLOSE, .close.reason = SM_CLOSE_LIMIT};
+		static const struct sm_msg limit = {.type = SM_MSG_CLOSE,
+						    .close.reason = SM_CLOSE_LIMIT};
 		const struct sm_peer_config config = {.name = "peer"};
 		struct host *h = host_new();
 		struct sm_msg dialable = hello;
@@ -502,7 +509,8 @@ static void test_too_many_peers(void **state)
 		struct sm_link *link = open_link(h, 0, false);
 
 		assert_int_equal(link != NULL, i < 16);
-		assert_int_equal(close_reason(&h->conn[0]), i < 16 ? SM_CLOSE_NONE : SM_CLOSE_LIMIT);
+		assert_int_equal(close_reason(&h->conn[0]),
+				 i < 16 ? SM_CLOSE_NONE : SM_CLOSE_LIMIT);
 		if (link)
 			sm_node_on_link_lost(h->node, link, "lost", h->now_us);
 	}
@@ -512,7 +520,7 @@ static void test_too_many_peers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),	       cmocka_unit_test(test_hello),
+		cmocka_unit_test(test_order),          cmocka_unit_test(test_hello),
 		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
 		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
 		cmocka_unit_test(test_stream_refused), cmocka_unit_test(test_renewal_repeated),

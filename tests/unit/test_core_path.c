@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <stdio.h>
 
 #include <cmocka.h>
@@ -27,13 +28,13 @@ static struct sm_addr addr(uint32_t n)
 
 enum op {
 	END,
-	PROBE,	  /* a: to; the token is its number in the script */
-	ANSWER,	  /* a: from; token b */
+	PROBE,    /* a: to; the token is its number in the script */
+	ANSWER,   /* a: from; token b */
 	RECEIVED, /* from the remote */
 	SUSPECT,  /* a: from; b: is it to be challenged? */
-	TICK,	  /* a: bit 0 received, bit 1 sent; b: addresses asked */
+	TICK,     /* a: bit 0 received, bit 1 sent; b: addresses asked */
 	CANDIDATE,
-	STATE,	/* a: expected */
+	STATE,  /* a: expected */
 	REMOTE, /* a: expected */
 };
 
@@ -57,7 +58,8 @@ static void run_step(struct sm_path *p, const struct step *s, uint32_t number)
 		assert_true(sm_addr_equal(&send.to, &a));
 		break;
 	case ANSWER: {
-		const struct sm_probe probe = {.op = SM_PROBE_ANSWER, .token = s->b + 1, .observed = local};
+		const struct sm_probe probe = {
+			.op = SM_PROBE_ANSWER, .token = s->b + 1, .observed = local};
 
 		(void)!sm_path_on_answer(p, &probe, &a, &local, now_us, &answer);
 		break;
@@ -91,41 +93,99 @@ static const struct script {
 	struct step step[20];
 } scripts[] = {
 	{"an answer proves it",
-	 {{STATE, 0, SM_PATH_UNPROVEN, 0}, {PROBE, 0, 0, 0}, {ANSWER, 20, 0, 1}, {STATE, 20, SM_PATH_UP, 0}}},
+	 {{STATE, 0, SM_PATH_UNPROVEN, 0},
+	  {PROBE, 0, 0, 0},
+	  {ANSWER, 20, 0, 1},
+	  {STATE, 20, SM_PATH_UP, 0}}},
 	{"an answer from elsewhere proves nothing",
-	 {{PROBE, 0, 0, 0}, {ANSWER, 20, 1, 0}, {STATE, 20, SM_PATH_UNPROVEN, 0}, {REMOTE, 20, 0, 0}}},
+	 {{PROBE, 0, 0, 0},
+	  {ANSWER, 20, 1, 0},
+	  {STATE, 20, SM_PATH_UNPROVEN, 0},
+	  {REMOTE, 20, 0, 0}}},
 	{"an unknown token proves nothing",
 	 {{PROBE, 0, 0, 0}, {ANSWER, 20, 0, 7}, {STATE, 20, SM_PATH_UNPROVEN, 0}}},
 	{"a token counts once",
-	 {{CANDIDATE, 0, 1, 0}, {PROBE, 0, 1, 0}, {ANSWER, 5, 1, 1}, {REMOTE, 5, 1, 0}, {PROBE, 6, 0, 0},
-	  {ANSWER, 7, 1, 1}, {REMOTE, 7, 1, 0}}},
+	 {{CANDIDATE, 0, 1, 0},
+	  {PROBE, 0, 1, 0},
+	  {ANSWER, 5, 1, 1},
+	  {REMOTE, 5, 1, 0},
+	  {PROBE, 6, 0, 0},
+	  {ANSWER, 7, 1, 1},
+	  {REMOTE, 7, 1, 0}}},
 	{"three seconds of silence after a probe take it down",
-	 {{RECEIVED, 0, 0, 0}, {STATE, 0, SM_PATH_UP, 0}, {PROBE, 1000, 0, 0}, {TICK, 2500, 0, 1},
-	  {PROBE, 2500, 0, 0}, {TICK, 3900, 0, 1}, {STATE, 3900, SM_PATH_UP, 0}, {TICK, 4000, 0, 1},
-	  {STATE, 4000, SM_PATH_DOWN, 0}, {RECEIVED, 4100, 0, 0}, {STATE, 4100, SM_PATH_UP, 0}}},
+	 {{RECEIVED, 0, 0, 0},
+	  {STATE, 0, SM_PATH_UP, 0},
+	  {PROBE, 1000, 0, 0},
+	  {TICK, 2500, 0, 1},
+	  {PROBE, 2500, 0, 0},
+	  {TICK, 3900, 0, 1},
+	  {STATE, 3900, SM_PATH_UP, 0},
+	  {TICK, 4000, 0, 1},
+	  {STATE, 4000, SM_PATH_DOWN, 0},
+	  {RECEIVED, 4100, 0, 0},
+	  {STATE, 4100, SM_PATH_UP, 0}}},
 	{"idle: asked after the keepalive only",
 	 {{RECEIVED, 0, 0, 0}, {TICK, 2000, 0, 0}, {TICK, 9000, 0, 0}, {TICK, 10000, 0, 1}}},
 	{"what was sent and not answered is asked for", {{RECEIVED, 0, 0, 0}, {TICK, 2000, 2, 1}}},
 	{"traffic in: nothing to ask", {{RECEIVED, 0, 0, 0}, {TICK, 2000, 3, 0}}},
 	{"silent: candidates are asked too, and one takes over",
-	 {{CANDIDATE, 0, 1, 0}, {CANDIDATE, 0, 2, 0}, {CANDIDATE, 0, 1, 0}, {RECEIVED, 0, 0, 0}, {PROBE, 1000, 0, 0},
-	  {TICK, 2100, 2, 3}, {PROBE, 2100, 2, 0}, {ANSWER, 2150, 2, 6}, {REMOTE, 2150, 2, 0},
+	 {{CANDIDATE, 0, 1, 0},
+	  {CANDIDATE, 0, 2, 0},
+	  {CANDIDATE, 0, 1, 0},
+	  {RECEIVED, 0, 0, 0},
+	  {PROBE, 1000, 0, 0},
+	  {TICK, 2100, 2, 3},
+	  {PROBE, 2100, 2, 0},
+	  {ANSWER, 2150, 2, 6},
+	  {REMOTE, 2150, 2, 0},
 	  {STATE, 2150, SM_PATH_UP, 0}}},
 	{"a candidate that answers does not displace a path that works",
-	 {{CANDIDATE, 0, 1, 0}, {RECEIVED, 0, 0, 0}, {PROBE, 10, 1, 0}, {ANSWER, 20, 1, 2}, {REMOTE, 20, 0, 0}}},
+	 {{CANDIDATE, 0, 1, 0},
+	  {RECEIVED, 0, 0, 0},
+	  {PROBE, 10, 1, 0},
+	  {ANSWER, 20, 1, 2},
+	  {REMOTE, 20, 0, 0}}},
 	{"a new address that answers while the old is silent",
-	 {{RECEIVED, 0, 0, 0}, {SUSPECT, 100, 1, 1}, {PROBE, 100, 1, 0}, {PROBE, 100, 0, 0}, {ANSWER, 120, 1, 2},
-	  {REMOTE, 120, 0, 0}, {TICK, 150, 1, 0}, {REMOTE, 150, 0, 0}, {TICK, 210, 1, 0}, {REMOTE, 210, 1, 0}}},
+	 {{RECEIVED, 0, 0, 0},
+	  {SUSPECT, 100, 1, 1},
+	  {PROBE, 100, 1, 0},
+	  {PROBE, 100, 0, 0},
+	  {ANSWER, 120, 1, 2},
+	  {REMOTE, 120, 0, 0},
+	  {TICK, 150, 1, 0},
+	  {REMOTE, 150, 0, 0},
+	  {TICK, 210, 1, 0},
+	  {REMOTE, 210, 1, 0}}},
 	{"the old one answers: it stays",
-	 {{RECEIVED, 0, 0, 0}, {SUSPECT, 100, 1, 1}, {PROBE, 100, 1, 0}, {PROBE, 100, 0, 0}, {ANSWER, 120, 0, 3},
-	  {ANSWER, 130, 1, 2}, {TICK, 900, 1, 0}, {REMOTE, 900, 0, 0}}},
+	 {{RECEIVED, 0, 0, 0},
+	  {SUSPECT, 100, 1, 1},
+	  {PROBE, 100, 1, 0},
+	  {PROBE, 100, 0, 0},
+	  {ANSWER, 120, 0, 3},
+	  {ANSWER, 130, 1, 2},
+	  {TICK, 900, 1, 0},
+	  {REMOTE, 900, 0, 0}}},
 	{"the old one answers last: it stays",
-	 {{RECEIVED, 0, 0, 0}, {SUSPECT, 100, 1, 1}, {PROBE, 100, 1, 0}, {PROBE, 100, 0, 0}, {ANSWER, 110, 1, 2},
-	  {ANSWER, 150, 0, 3}, {TICK, 300, 1, 0}, {REMOTE, 300, 0, 0}}},
+	 {{RECEIVED, 0, 0, 0},
+	  {SUSPECT, 100, 1, 1},
+	  {PROBE, 100, 1, 0},
+	  {PROBE, 100, 0, 0},
+	  {ANSWER, 110, 1, 2},
+	  {ANSWER, 150, 0, 3},
+	  {TICK, 300, 1, 0},
+	  {REMOTE, 300, 0, 0}}},
 	{"a suspect that does not answer is forgotten",
-	 {{RECEIVED, 0, 0, 0}, {SUSPECT, 100, 1, 1}, {PROBE, 100, 1, 0}, {TICK, 900, 1, 0}, {REMOTE, 900, 0, 0}}},
+	 {{RECEIVED, 0, 0, 0},
+	  {SUSPECT, 100, 1, 1},
+	  {PROBE, 100, 1, 0},
+	  {TICK, 900, 1, 0},
+	  {REMOTE, 900, 0, 0}}},
 	{"one challenge a second",
-	 {{RECEIVED, 0, 0, 0}, {SUSPECT, 100, 1, 1}, {SUSPECT, 200, 2, 0}, {SUSPECT, 1099, 1, 0}, {SUSPECT, 1100, 2, 1},
+	 {{RECEIVED, 0, 0, 0},
+	  {SUSPECT, 100, 1, 1},
+	  {SUSPECT, 200, 2, 0},
+	  {SUSPECT, 1099, 1, 0},
+	  {SUSPECT, 1100, 2, 1},
 	  {SUSPECT, 1100, 0, 0}}},
 	{"the same address raises no suspicion", {{RECEIVED, 0, 0, 0}, {SUSPECT, 100, 0, 0}}},
 };
@@ -179,7 +239,8 @@ static void test_round_trip(void **state)
 		sm_path_probe(&p, &(struct sm_addr){0}, i + 1, 7000 + i, now_us, &send);
 		assert_true(sm_addr_equal(&send.to, &a));
 		probe.token = i + 1;
-		assert_true(sm_path_on_answer(&p, &probe, &a, &local, now_us + 10 * MS + i, &answer) >= 0);
+		assert_true(sm_path_on_answer(&p, &probe, &a, &local, now_us + 10 * MS + i,
+					      &answer) >= 0);
 		assert_int_equal(answer.tag, 7000 + i);
 		assert_int_equal(answer.rtt_us, 10 * MS + i);
 	}

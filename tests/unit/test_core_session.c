@@ -82,13 +82,15 @@ static bool carries(struct sm_session *from, struct sm_session *to, uint64_t now
 
 	sm_pbuf_reset(&pkt);
 	*sm_pbuf_put_tail(&pkt, 1) = 9;
-	if (sm_session_seal(from, &pkt, SM_KIND_PROBE, now_us) || sm_data_header_decode(pkt.data, pkt.len, &h))
+	if (sm_session_seal(from, &pkt, SM_KIND_PROBE, now_us) ||
+	    sm_data_header_decode(pkt.data, pkt.len, &h))
 		return false;
 	assert_int_equal(h.session, to->config.index);
 	for (int i = 0; i < SM_EPOCH_SLOT_COUNT; i++) {
 		struct sm_epoch *e = to->epoch[i];
 
-		if (!e || (uint8_t)e->number != h.epoch || sm_rx_lane_open(&e->rx[0], &pkt, &h, now_us, &kind, &newest))
+		if (!e || (uint8_t)e->number != h.epoch ||
+		    sm_rx_lane_open(&e->rx[0], &pkt, &h, now_us, &kind, &newest))
 			continue;
 		(void)!sm_session_on_epoch_event(to, e->number, SM_EPOCH_EVENT_RECEIVED, now_us);
 		return true;
@@ -128,7 +130,8 @@ static void test_rekey(void **state)
 	struct sm_msg request, reply;
 
 	(void)state;
-	assert_int_equal(sm_session_tick(p.client, now_us, &message, &len), 0); /* idle: nothing is due */
+	assert_int_equal(sm_session_tick(p.client, now_us, &message, &len),
+			 0); /* idle: nothing is due */
 	assert_true(sm_session_deadline(p.client) == SM_NEVER);
 	assert_true(carries(p.client, p.server, now_us) && carries(p.server, p.client, now_us));
 	(void)!sm_session_on_epoch_event(p.client, 0, SM_EPOCH_EVENT_USED, now_us);
@@ -145,10 +148,14 @@ static void test_rekey(void **state)
 			 SM_SESSION_SEND | SM_SESSION_CHANGED);
 	reply = decode(message, len, false);
 	/* the same again gets the same again; another key is refused */
-	assert_int_equal(sm_session_on_request(p.server, &request.rekey, now_us, &again, &again_len), SM_SESSION_SEND);
+	assert_int_equal(sm_session_on_request(p.server, &request.rekey, now_us, &again,
+					       &again_len),
+			 SM_SESSION_SEND);
 	assert_ptr_equal(message, again);
 	request.rekey.kem[99] ^= 1;
-	assert_int_equal(sm_session_on_request(p.server, &request.rekey, now_us, &again, &again_len), -EPROTO);
+	assert_int_equal(sm_session_on_request(p.server, &request.rekey, now_us, &again,
+					       &again_len),
+			 -EPROTO);
 	assert_int_equal(sm_session_tick(p.server, now_us + 5 * SM_SEC_US, &again, &again_len), 0);
 
 	assert_current(&p, 0, 0);
@@ -169,7 +176,8 @@ static void test_rekey(void **state)
 	assert_current(&p, 1, 1);
 	assert_true(carries(p.server, p.client, now_us));
 	now_us += SM_EPOCH_OVERLAP_US;
-	assert_true(sm_session_deadline(p.client) <= now_us && sm_session_deadline(p.server) <= now_us);
+	assert_true(sm_session_deadline(p.client) <= now_us &&
+		    sm_session_deadline(p.server) <= now_us);
 	expire(p.client, now_us);
 	expire(p.server, now_us);
 	assert_null(p.client->epoch[SM_EPOCH_PREVIOUS]);
@@ -177,7 +185,9 @@ static void test_rekey(void **state)
 	assert_int_equal(sm_session_tick(p.client, now_us, &message, &len), 0);
 	/* what comes late changes nothing */
 	request.rekey.kem[99] ^= 1;
-	assert_int_equal(sm_session_on_request(p.server, &request.rekey, now_us, &again, &again_len), SM_SESSION_SEND);
+	assert_int_equal(sm_session_on_request(p.server, &request.rekey, now_us, &again,
+					       &again_len),
+			 SM_SESSION_SEND);
 	assert_current(&p, 1, 1);
 	pair_free(&p);
 }
@@ -198,7 +208,8 @@ static void test_refused(void **state)
 	wrong.epoch = 2;
 	assert_int_equal(sm_session_on_request(p.server, &wrong, now_us, &message, &len), -EPROTO);
 	wrong.epoch = 0;
-	assert_int_equal(sm_session_on_request(p.server, &wrong, now_us, &message, &len), SM_SESSION_NOTHING);
+	assert_int_equal(sm_session_on_request(p.server, &wrong, now_us, &message, &len),
+			 SM_SESSION_NOTHING);
 	wrong.epoch = 1; /* no point of the curve */
 	assert_int_equal(sm_session_on_request(p.server, &wrong, now_us, &message, &len), -EBADMSG);
 	assert_null(p.server->epoch[SM_EPOCH_NEXT]);
@@ -224,10 +235,13 @@ static void test_death(void **state)
 
 	(void)state;
 	(void)!sm_session_on_epoch_event(p.client, 0, SM_EPOCH_EVENT_USED, now_us);
-	assert_int_equal(sm_session_tick(p.client, now_us + SM_EPOCH_DIES_US - 1, &message, &len), SM_SESSION_SEND);
-	assert_int_equal(sm_session_tick(p.client, now_us + SM_EPOCH_DIES_US, &message, &len), SM_SESSION_DEAD);
+	assert_int_equal(sm_session_tick(p.client, now_us + SM_EPOCH_DIES_US - 1, &message, &len),
+			 SM_SESSION_SEND);
+	assert_int_equal(sm_session_tick(p.client, now_us + SM_EPOCH_DIES_US, &message, &len),
+			 SM_SESSION_DEAD);
 	/* idle keys do not age */
-	assert_int_equal(sm_session_tick(p.server, now_us + 2 * SM_EPOCH_DIES_US, &message, &len), 0);
+	assert_int_equal(sm_session_tick(p.server, now_us + 2 * SM_EPOCH_DIES_US, &message, &len),
+			 0);
 	p.server->draining = true;
 	p.server->drain_until_us = now_us + 5;
 	assert_int_equal(sm_session_tick(p.server, now_us + 4, &message, &len), 0);
@@ -271,8 +285,10 @@ static void test_any_order(void **state)
 			else if (m.type == SM_MSG_REKEY_REPLY)
 				assert_true(sm_session_on_reply(s, &m.rekey, now_us) >= 0);
 			else
-				assert_true(sm_session_on_request(s, &m.rekey, now_us, &message, &len) >= 0);
-			if (m.type == SM_MSG_REKEY_REQUEST && len && rng_below(&rng, 3) && mails[0] < 64)
+				assert_true(sm_session_on_request(s, &m.rekey, now_us, &message,
+								  &len) >= 0);
+			if (m.type == SM_MSG_REKEY_REQUEST && len && rng_below(&rng, 3) &&
+			    mails[0] < 64)
 				mail[0][mails[0]++] = decode(message, len, false);
 		}
 		tries += 2;

@@ -130,7 +130,9 @@ static void run(struct wire *w, uint32_t bytes)
 	while (w->read[0] < bytes || w->read[1] < bytes) {
 		for (uint32_t i = 0; i < 2; i++)
 			if (w->written[i] < bytes && rng_below(&w->rng, 3) == 0)
-				(void)!write_some(w, i, SM_MIN(bytes - w->written[i], 1 + (w->written[i] * 7919u) % 5000));
+				(void)!write_some(w, i,
+						  SM_MIN(bytes - w->written[i],
+							 1 + (w->written[i] * 7919u) % 5000));
 		if (!step(w))
 			assert_true(w->written[0] < bytes || w->written[1] < bytes);
 		assert_true(w->now_us < 4000 * SM_SEC_US);
@@ -157,8 +159,9 @@ static void test_bad_wire(void **state)
 		uint64_t jitter_us;
 		uint32_t most; /* segments sent for each that is needed, in tenths */
 	} rows[] = {
-		{0, 0, 0, 25},	    {0, 0, 30000, 400},	 {100, 0, 0, 120},   {300, 100, 2000, 600},
-		{0, 500, 1000, 250}, {500, 0, 5000, 2500}, {50, 50, 200, 250},
+		{0, 0, 0, 25},         {0, 0, 30000, 400},  {100, 0, 0, 120},
+		{300, 100, 2000, 600}, {0, 500, 1000, 250}, {500, 0, 5000, 2500},
+		{50, 50, 200, 250},
 	};
 	struct rng rng = rng_init("stream");
 
@@ -177,7 +180,8 @@ static void test_bad_wire(void **state)
 			set_offset(w, UINT32_MAX - 70000); /* offsets wrap on the way */
 		run(w, bytes);
 		printf("loss %u copies %u jitter %u us: %u segments, %.1f s\n", w->loss, w->copies,
-		       (unsigned)w->jitter_us, (unsigned)w->sent, (double)(w->now_us - SM_SEC_US) / 1e6);
+		       (unsigned)w->jitter_us, (unsigned)w->sent,
+		       (double)(w->now_us - SM_SEC_US) / 1e6);
 		assert_true(w->sent < 2 * bytes / SM_STREAM_SEGMENT_MAX * rows[i].most / 10);
 		free(w);
 	}
@@ -285,12 +289,15 @@ static void test_random_segments(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < 200000; i++) {
-		struct sm_segment segment = {
-			.offset = s.rx_next + rng_below(&rng, 3000) - 1500,
-			.acked = s.acked + rng_below(&rng, 3000) - 1500,
-			.data = bytes,
-			.len = rng_below(&rng, SM_STREAM_SEGMENT_MAX + 1),
-		}, out;
+		struct sm_segment segment =
+					  {
+						  .offset = s.rx_next + rng_below(&rng, 3000) -
+							    1500,
+						  .acked = s.acked + rng_below(&rng, 3000) - 1500,
+						  .data = bytes,
+						  .len = rng_below(&rng, SM_STREAM_SEGMENT_MAX + 1),
+					  },
+				  out;
 		const uint8_t *data = NULL;
 		size_t len = 0;
 
@@ -310,8 +317,10 @@ static void test_random_segments(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bad_wire), cmocka_unit_test(test_window),
-		cmocka_unit_test(test_acks),	 cmocka_unit_test(test_no_storm),
+		cmocka_unit_test(test_bad_wire),
+		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_acks),
+		cmocka_unit_test(test_no_storm),
 		cmocka_unit_test(test_random_segments),
 	};
 
