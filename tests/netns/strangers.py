@@ -57,14 +57,16 @@ class Forge:
 
     def make_authority(self, name, algorithm="ML-DSA-87"):
         """(certificate, key) of a CA that says it is this network's"""
-        key, config, path = self.key(name, algorithm), self.path(name + ".cnf"), self.path(name + ".pem")
+        key, config, path = self.key(name,
+                                     algorithm), self.path(name + ".cnf"), self.path(name + ".pem")
         with open(config, "w") as file:
             file.write("[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n"
                        f"[dn]\nCN = {self.authority.network}\n[ext]\n"
                        "basicConstraints = critical, CA:TRUE, pathlen:0\n"
                        "keyUsage = critical, keyCertSign, cRLSign\n"
                        f"subjectAltName = URI:shadowmesh://{self.network_id}\n")
-        sh(OPENSSL, "req", "-x509", "-new", "-key", key, "-config", config, "-days", "30", "-out", path)
+        sh(OPENSSL, "req", "-x509", "-new", "-key", key, "-config", config, "-days", "30", "-out",
+           path)
         return path, key
 
     def make(self, name, ca=None, algorithm="ML-DSA-87", network_id=None, san=None,
@@ -79,8 +81,10 @@ class Forge:
             file.write(f"basicConstraints = critical, {basic}\nkeyUsage = critical, digitalSignature\n"
                        f"subjectAltName = {san}\n"
                        + (f"extendedKeyUsage = {usages}\n" if usages else ""))
-        dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + at)) for at in (begin, end)]
-        sh(OPENSSL, "x509", "-req", "-in", request, "-CA", ca[0], "-CAkey", ca[1], "-extfile", extensions,
+        dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + at)) for at in (begin,
+                                                                                          end)]
+        sh(OPENSSL, "x509", "-req", "-in", request, "-CA", ca[0], "-CAkey", ca[1], "-extfile",
+           extensions,
            "-not_before", dates[0], "-not_after", dates[1], "-out", path)
         return path, key
 
@@ -91,7 +95,8 @@ class Forge:
 class Openssl:
     """s_client or s_server; with stdin and stdout of raw bytes if quiet."""
 
-    def __init__(self, machine, arguments, certificate=None, groups=GROUP, alpn=ALPN, version="-tls1_3",
+    def __init__(self, machine, arguments, certificate=None, groups=GROUP, alpn=ALPN,
+                 version="-tls1_3",
                  quiet=False):
         arguments = [*arguments, version]
         if certificate:
@@ -157,7 +162,8 @@ def s_server(machine, certificate, *options, **more):
 
 
 def wait_listening(machine, port=CONTROL_PORT):
-    wait_for(lambda: re.search(rf":{port:04X} 0+:0000 0A", machine.sh("cat", "/proc/net/tcp", "/proc/net/tcp6")),
+    wait_for(lambda: re.search(rf":{port:04X} 0+:0000 0A",
+                               machine.sh("cat", "/proc/net/tcp", "/proc/net/tcp6")),
              what="a listener")
 
 
@@ -186,7 +192,9 @@ def message(kind, value=b""):
 
 def hello(version=1, mode=1, ciphers=1, preferred=0, workers=1, data_port=9443, control_port=0,
           mtu=1400, session=0x01020304, instance=7, features=0, more=b""):
-    return message(HELLO, struct.pack("!HBBBBHHHIQQ", version, mode, ciphers, preferred, workers, data_port,
+    return message(HELLO,
+                   struct.pack("!HBBBBHHHIQQ", version, mode, ciphers, preferred, workers,
+                               data_port,
                                       control_port, mtu, session, instance, features) + more)
 
 
@@ -248,7 +256,8 @@ class Watch:
     """Pings from one daemon's interface to another's address, hundred a second, until the end."""
 
     def __init__(self, side, address):
-        self.sock = side.machine.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP, timeout=0.2)
+        self.sock = side.machine.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP,
+                                        timeout=0.2)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.address = address
         self.ident = next(idents) & 0xFFFF
@@ -256,7 +265,8 @@ class Watch:
         self.missing = set()
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=run, daemon=True) for run in (self.send, self.receive)]
+        self.threads = [threading.Thread(target=run, daemon=True) for run in (self.send,
+                                                                              self.receive)]
         for thread in self.threads:
             thread.start()
 
@@ -270,7 +280,8 @@ class Watch:
             total = (total & 0xFFFF) + (total >> 16)
             total = (total & 0xFFFF) + (total >> 16)
             with contextlib.suppress(OSError):
-                self.sock.sendto(struct.pack("!BBH", 8, 0, ~total & 0xFFFF) + body, (self.address, 0))
+                self.sock.sendto(struct.pack("!BBH", 8, 0, ~total & 0xFFFF) + body,
+                                 (self.address, 0))
 
     def receive(self):
         while not self.stopping.is_set():
@@ -342,22 +353,26 @@ class House:
         self.watch.stop()
         self.lab.close()
 
-    def daemon(self, name, certificate=None, sections=None, machine=None, peers=("alice",), **options):
+    def daemon(self, name, certificate=None, sections=None, machine=None, peers=("alice",),
+               **options):
         """One of ours on mallory's machine; certificate: (certificate, key), or else as `ca issue` makes it"""
         machine = machine or self.mallory
         if certificate is None:
             return self.lab.daemon(machine, name, sections=sections, peers=peers,
                                    authority=self.authority, **options)
         sections = {"Network": {"CA": self.authority.certificate},
-                    "Node": {"Certificate": certificate[0], "PrivateKey": certificate[1]}, **(sections or {})}
-        return Daemon(self.lab, machine, name, sections=sections, peers=map(self.lab.peer_section, peers))
+                    "Node": {"Certificate": certificate[0], "PrivateKey": certificate[1]},
+                    **(sections or {})}
+        return Daemon(self.lab, machine, name, sections=sections,
+                      peers=map(self.lab.peer_section, peers))
 
     @contextlib.contextmanager
     def dialling(self, name, daemon=None, machine=None, port=CONTROL_PORT):
         """alice (or another) looks for that name on mallory's machine (or another)."""
         daemon = daemon or self.alice
         before = list(daemon.peers_conf)
-        daemon.peers_conf.append({"Name": name, "Endpoint": self.lab.endpoint(machine or self.mallory, port)})
+        daemon.peers_conf.append({"Name": name,
+                                  "Endpoint": self.lab.endpoint(machine or self.mallory, port)})
         daemon.write_config()
         daemon.ask("reload")
         try:
@@ -379,4 +394,5 @@ class House:
         """That counter goes up meanwhile."""
         before = self.counter(*names, daemon=daemon)
         yield
-        wait_for(lambda: self.counter(*names, daemon=daemon) > before, 5, f"counter {'.'.join(names)} to rise")
+        wait_for(lambda: self.counter(*names, daemon=daemon) > before, 5,
+                 f"counter {'.'.join(names)} to rise")

@@ -36,7 +36,8 @@ LOG_BURST, LOG_PER_SECOND = 10, 0.5
 
 @pytest.fixture(scope="module")
 def whole_house(tmp_path_factory):
-    made = House(Lab(), str(tmp_path_factory.mktemp("flood")), sections={"Log": {"Level": "info"}}, growth=GROWTH)
+    made = House(Lab(), str(tmp_path_factory.mktemp("flood")), sections={"Log": {"Level": "info"}},
+                 growth=GROWTH)
     made.carol, = made.lab.internet("carol")
     made.alice.machine.ip(f"route add {STRANGERS} via {made.mallory.ip4}")
     made.mallory.ip(f"route add local {STRANGERS} dev lo")
@@ -144,7 +145,8 @@ def test_ten_thousand_that_never_speak(house, sources, known):
         if known:
             # her address is a peer's; the port is not, so that it is she who must get in
             stack.enter_context(house.dialling("carol", machine=house.carol, port=1))
-        flood = stack.enter_context(Flood(house, [None] * SILENT if sources == "one" else addresses(SILENT),
+        flood = stack.enter_context(Flood(house,
+                                          [None] * SILENT if sources == "one" else addresses(SILENT),
                                           goes_on=True))
         wait_for(lambda: flood.connected > SILENT // 20, 10, "the flood to begin")
         carol.start()
@@ -162,7 +164,8 @@ def test_ten_thousand_that_never_speak(house, sources, known):
             most = max(most, rss(house))
             assert house.counter("unfinished") <= UNFINISHED
         flood.finish()
-        wait_for(lambda: house.counter("accepted") >= accepted + flood.connected, 5, "all to be accepted")
+        wait_for(lambda: house.counter("accepted") >= accepted + flood.connected, 5,
+                 "all to be accepted")
         most = max(most, rss(house))
         seconds = time.monotonic() - begin
     assert took < SECONDS * SLOW, f"carol needed {took:.1f} s"
@@ -195,7 +198,8 @@ def test_whole_greetings_from_many(house):
     carol = house.daemon("carol", machine=house.carol)
     with house.dialling("carol", machine=house.carol, port=1), \
             Flood(house, addresses(2000), whole, goes_on=True) as flood:
-        wait_for(lambda: flood.connected > 500 and house.counter("unfinished") >= UNFINISHED // 2, 10, "the flood to begin")
+        wait_for(lambda: flood.connected > 500 and house.counter("unfinished") >= UNFINISHED // 2,
+                 10, "the flood to begin")
         begin = time.monotonic()
         carol.start()
         carol.wait_up("alice")
@@ -242,7 +246,8 @@ def test_a_member_cannot_fill_the_log(house):
         with Member(house.mallory, house.alice.machine.ip4, certificate) as member:
             member.expect(HELLO)
             member.send(hello() + message(0x800A, b"\0\x01" + f"reason {i}".encode()))
-            wait_for(lambda i=i: f"reason {i}" in house.alice.peer("babbler")["last_error"], what=f"reason {i}")
+            wait_for(lambda i=i: f"reason {i}" in house.alice.peer("babbler")["last_error"],
+                     what=f"reason {i}")
     seconds = time.monotonic() - begin
     lines = len(re.findall("peer babbler", house.alice.log(at)))
     assert 1 <= lines <= LOG_BURST + LOG_PER_SECOND * seconds + 1, f"{lines} lines in {seconds:.1f} s"

@@ -22,8 +22,9 @@ import time
 import pytest
 
 from lab import CONTROL_PORT, SHADOWMESH, SLOW, Authority, Daemon, Lab, fingerprint, ping, sh, wait_for
-from strangers import (ENDPOINTS, HELLO, PING, PONG, READY, REKEY_REPLY, REKEY_REQUEST, REKEY_WANTED,
-                       House, Member, client_hello, hello, message, s_client, s_server, wait_listening)
+from strangers import (ENDPOINTS, HELLO, PING, PONG, READY, REKEY_REPLY, REKEY_REQUEST,
+                       REKEY_WANTED,
+                       House, Member, client_hello, hello, message, s_client, s_server)
 
 LIMITED = "(warn |debug)"  # as warning while the rate limit allows, else for who debugs
 
@@ -61,7 +62,8 @@ CERTIFICATES = {
                "the certificate of '{name}' is not of our profile"),
     "bad-san": (dict(san="URI:shadowmesh://{id}/No_Name!"), "not-trusted",
                 "the certificate of '{name}' is not of our profile"),
-    "two-names": (dict(san="URI:shadowmesh://{id}/{name}, URI:shadowmesh://{id}/bob"), "not-trusted",
+    "two-names": (dict(san="URI:shadowmesh://{id}/{name}, URI:shadowmesh://{id}/bob"),
+                  "not-trusted",
                   "the certificate of '{name}' is not of our profile"),
     "no-client": (dict(usages="serverAuth"), "not-trusted",
                   "its extended key usage lacks serverAuth or clientAuth"),
@@ -74,7 +76,8 @@ CERTIFICATES = {
 @pytest.fixture(scope="module")
 def authorities(whole_house):
     forge = whole_house.forge
-    return {"foreign": forge.make_authority("foreign-ca"), "EC": forge.make_authority("ec-ca", "EC"),
+    return {"foreign": forge.make_authority("foreign-ca"),
+            "EC": forge.make_authority("ec-ca", "EC"),
             "RSA": forge.make_authority("rsa-ca", "RSA")}
 
 
@@ -113,7 +116,8 @@ def test_certificate_of_a_client(house, authorities, case):
 def test_certificate_of_a_server(house, authorities, case):
     name, certificate, reason, pattern = forged(house, authorities, case, "server")
     at = house.alice.log_size()
-    with s_server(house.mallory, certificate), house.counts("dial_refused", reason), house.dialling(name):
+    with s_server(house.mallory, certificate), house.counts("dial_refused",
+                                                            reason), house.dialling(name):
         house.alice.wait_log(f"warn  peer {name} at {house.mallory.ip4}:{CONTROL_PORT}: {pattern}",
                              position=at)
         entry = wait_for(lambda: (e := house.alice.peer(name)) and e["state"] == "backoff" and e)
@@ -151,7 +155,8 @@ def test_daemon_with_a_certificate_out_of_time(house, authorities, case, told):
     name, certificate, reason, pattern = forged(house, authorities, case, "daemon")
     odd = house.daemon(name, certificate)
     at = house.alice.log_size()
-    with house.counts("refused", reason), house.counts("dial_refused", reason), house.dialling(name):
+    with house.counts("refused", reason), house.counts("dial_refused",
+                                                       reason), house.dialling(name):
         odd.start()
         odd.wait_log("error our own certificate: " + pattern)
         house.alice.wait_log(served(house, pattern), position=at)
@@ -185,13 +190,16 @@ def test_daemon_of_another_network(house):
     odd = house.daemon(name, other.issue(name))
     odd.sections["Network"]["CA"] = other.certificate
     at = house.alice.log_size()
-    with house.dialling(name), house.counts("refused", "network"), house.counts("dial_refused", "network"):
+    with house.dialling(name), house.counts("refused", "network"), house.counts("dial_refused",
+                                                                                "network"):
         odd.start()
         # whoever is the client looks first
         odd.wait_log("warn  peer alice at .*: the certificate of 'alice' is of network [0-9a-f]+, not ")
-        house.alice.wait_log(served(house, "the peer refused our certificate: it is of another network"),
+        house.alice.wait_log(served(house,
+                                    "the peer refused our certificate: it is of another network"),
                              position=at)
-        house.alice.wait_log(f"warn  peer {name} at .*: the certificate of '{name}' is of network", 10, position=at)
+        house.alice.wait_log(f"warn  peer {name} at .*: the certificate of '{name}' is of network",
+                             10, position=at)
         odd.wait_log("control: refused .*: the peer refused our certificate: it is of another network", 10)
     odd.stop()
 
@@ -204,11 +212,13 @@ def test_daemon_of_a_foreign_ca(house, authorities):
     at = house.alice.log_size()
     unknown = "is not signed by a CA of this network"
     told = "the peer refused our certificate: it does not trust who signed it"
-    with house.dialling(name), house.counts("refused", "not-trusted"), house.counts("dial_refused", "not-trusted"):
+    with house.dialling(name), house.counts("refused", "not-trusted"), house.counts("dial_refused",
+                                                                                    "not-trusted"):
         odd.start()
         odd.wait_log(f"warn  peer alice at .*: the certificate of 'alice' {unknown}")
         house.alice.wait_log(served(house, told), position=at)
-        house.alice.wait_log(f"warn  peer {name} at .*: the certificate of '{name}' {unknown}", 10, position=at)
+        house.alice.wait_log(f"warn  peer {name} at .*: the certificate of '{name}' {unknown}", 10,
+                             position=at)
         odd.wait_log(f"control: refused .*: {told}", 10)
     odd.stop()
 
@@ -219,7 +229,8 @@ def test_daemon_of_a_foreign_ca(house, authorities):
 TLS = {
     "classical-group": (dict(groups="X25519:P-384"), "cipher",
                         "no common key exchange group: ours are post-quantum only"),
-    "wrong-alpn": (dict(alpn="h2"), "version", "the peer asks for another protocol than shadowmesh/1"),
+    "wrong-alpn": (dict(alpn="h2"), "version",
+                   "the peer asks for another protocol than shadowmesh/1"),
     "no-alpn": (dict(alpn=None), "version", "the peer asks for no protocol"),
     "tls-1.2": (dict(version="-tls1_2", groups=None), "version", "the peer speaks TLS 1.2 at most"),
 }
@@ -231,14 +242,16 @@ def test_client_with_another_tls(house, case):
     certificate = Authority.get().issue("odd-tls")
     at = house.alice.log_size()
     with house.counts("refused", reason):
-        with s_client(house.mallory, house.alice.machine.ip4, certificate=certificate, **how) as client:
+        with s_client(house.mallory, house.alice.machine.ip4, certificate=certificate,
+                      **how) as client:
             text = client.read_all()
     house.alice.wait_log(served(house, pattern), position=at)
     assert "no peer certificate available" in text
 
 
 TLS_SERVERS = {
-    "classical-group": (dict(groups="X25519:P-384"), "cipher", "the peer found no common group, cipher or signature"),
+    "classical-group": (dict(groups="X25519:P-384"), "cipher",
+                        "the peer found no common group, cipher or signature"),
     "wrong-alpn": (dict(alpn="h2"), "version", "the peer does not speak shadowmesh/1"),
     "no-alpn": (dict(alpn=None), "version", "the peer did not agree on shadowmesh/1"),
     "tls-1.2": (dict(version="-tls1_2", groups=None), "version", "the peer does not speak TLS 1.3"),
@@ -251,7 +264,8 @@ def test_server_with_another_tls(house, case):
     name = "server-" + case.replace(".", "-")
     certificate = Authority.get().issue(name)
     at = house.alice.log_size()
-    with s_server(house.mallory, certificate, **how), house.counts("dial_refused", reason), house.dialling(name):
+    with s_server(house.mallory, certificate, **how), house.counts("dial_refused",
+                                                                   reason), house.dialling(name):
         house.alice.wait_log(f"warn  peer {name} at .*: {pattern}", position=at)
 
 
@@ -275,7 +289,8 @@ def test_client_without_tls(house, case):
             sock.sendall(NOISE[case])
             with contextlib.suppress(ConnectionResetError):
                 assert sock.recv(100) == b"", "noise was answered"
-    house.alice.wait_log(served(house, "(what the peer sent is not TLS|a ClientHello of more than 16384 bytes)"),
+    house.alice.wait_log(served(house,
+                                "(what the peer sent is not TLS|a ClientHello of more than 16384 bytes)"),
                          position=at)
 
 
@@ -291,7 +306,8 @@ def test_server_without_tls(house, case):
             conn, _ = listener.accept()
             with conn:
                 conn.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" if case == "http" else NOISE[case])
-                house.alice.wait_log(f"warn  peer {name} at .*: what the peer sent is not TLS", position=at)
+                house.alice.wait_log(f"warn  peer {name} at .*: what the peer sent is not TLS",
+                                     position=at)
 
 
 # --- those who take their time ---
@@ -345,7 +361,8 @@ def test_slow_ones_are_closed(house):
     listener.listen(5)
     mute = [Member(house.mallory, house.alice.machine.ip4, Authority.get().issue(name))
             for name in ("mute", "half-mute")]
-    with listener, mute[0], mute[1], house.counts("closed_by_us", "timeout"), house.counts("refused", "timeout"), \
+    with listener, mute[0], mute[1], house.counts("closed_by_us",
+                                                  "timeout"), house.counts("refused", "timeout"), \
             house.dialling("deaf"):
         slow = {"half": Opened(house, whole[:len(whole) // 2]), "drip": Opened(house, drip=whole),
                 "silent": Opened(house)}
@@ -357,7 +374,8 @@ def test_slow_ones_are_closed(house):
             assert one.expect_close(10) == ("timeout", "HELLO or READY did not come in time")
             house.alice.wait_log(f"warn  peer {name}: closed by us: timeout: HELLO or READY did not come in time",
                                  position=at)
-        house.alice.wait_log("peer deaf at .*: the TLS handshake did not end in time", 10, position=at)
+        house.alice.wait_log("peer deaf at .*: the TLS handshake did not end in time", 10,
+                             position=at)
         assert "handshake did not end" in house.alice.peer("deaf")["last_error"]
 
 
@@ -387,8 +405,10 @@ class Meeting:
         alice = self.house.alice
         if reason == "protocol":
             alice.wait_log(f"warn  peer {self.name}: {pattern}", position=self.at)
-        alice.wait_log(f"warn  peer {self.name}: closed by us: {reason}: {pattern}", position=self.at)
-        entry = wait_for(lambda: (e := alice.peer(self.name)) and e["state"] in ("idle", "backoff") and e)
+        alice.wait_log(f"warn  peer {self.name}: closed by us: {reason}: {pattern}",
+                       position=self.at)
+        entry = wait_for(lambda: (e := alice.peer(self.name)) and e["state"] in ("idle",
+                                                                                 "backoff") and e)
         assert re.search(pattern, entry["last_error"]) and entry["session"] is None
 
 
@@ -406,7 +426,8 @@ MESSAGES = {
     "hello-twice": (hello() + hello(), r"message HELLO \(0x8001\) is out of order"),
     "ready-twice": (hello() + 2 * message(READY), r"message READY \(0x8002\) is out of order"),
     "critical": (message(0x8777, b"?"), r"message unknown \(0x8777\) is unknown and critical"),
-    "critical-later": (hello() + message(0x8777), r"message unknown \(0x8777\) is unknown and critical"),
+    "critical-later": (hello() + message(0x8777),
+                       r"message unknown \(0x8777\) is unknown and critical"),
     "bad-mode": (hello(mode=9), r"message HELLO \(0x8001\) is malformed"),
     "no-workers": (hello(workers=0), r"message HELLO \(0x8001\) is malformed"),
     "many-workers": (hello(workers=17), r"message HELLO \(0x8001\) is malformed"),
@@ -416,7 +437,8 @@ MESSAGES = {
                           r"message REKEY_REPLY \(0x8008\) is out of order"),
     "wanted-of-a-client": (hello() + message(READY) + message(REKEY_WANTED),
                            r"message REKEY_WANTED \(0x0009\) is out of order"),
-    "garbage": (hello() + random.Random(9443).randbytes(1 << 16), r"message \w+ \(0x[0-9a-f]{4}\) .*"),
+    "garbage": (hello() + random.Random(9443).randbytes(1 << 16),
+                r"message \w+ \(0x[0-9a-f]{4}\) .*"),
 }
 
 
@@ -429,9 +451,12 @@ def test_member_sends_what_it_must_not(house, case):
 
 
 @pytest.mark.parametrize("case, data, reason, pattern", [
-    ("version", hello(version=2), "version", r"member-of-version speaks protocol version 2, alice version 1"),
-    ("mode", hello(mode=2), "mode", r"member-of-mode has Mode = tun, alice has Mode = tap: a network has one mode"),
-    ("cipher", hello(ciphers=0x80), "cipher", r"member-of-cipher and alice have no data cipher in common"),
+    ("version", hello(version=2), "version",
+     r"member-of-version speaks protocol version 2, alice version 1"),
+    ("mode", hello(mode=2), "mode",
+     r"member-of-mode has Mode = tun, alice has Mode = tap: a network has one mode"),
+    ("cipher", hello(ciphers=0x80), "cipher",
+     r"member-of-cipher and alice have no data cipher in common"),
 ], ids=["version", "mode", "cipher"])
 def test_member_does_not_match(house, case, data, reason, pattern):
     with house.counts("closed_by_us", reason), Meeting(house, "member-of-" + case) as meeting:
@@ -586,7 +611,8 @@ def test_strangers_without_the_access_key_see_no_certificate(vault):
     at = vault.alice.log_size()
     for certificate in (None, Authority.get().issue("keyless")):
         with vault.counts("refused", "not-trusted"):
-            with s_client(vault.mallory, vault.alice.machine.ip4, certificate=certificate) as client:
+            with s_client(vault.mallory, vault.alice.machine.ip4,
+                          certificate=certificate) as client:
                 text = client.read_all()
         assert "no peer certificate available" in text and "BEGIN CERTIFICATE" not in text
         assert "access denied" in text.lower()
@@ -615,7 +641,8 @@ def test_daemon_with_another_access_key(vault, key):
 
 
 def test_daemon_with_the_access_key(vault):
-    friend = vault.daemon("friend", sections={"Network": {"AccessKey": vault.forge.path("right")}}).start()
+    friend = vault.daemon("friend",
+                          sections={"Network": {"AccessKey": vault.forge.path("right")}}).start()
     friend.wait_up("alice")
     vault.alice.wait_up("friend")
     friend.stop()
@@ -626,7 +653,8 @@ def test_daemon_with_the_access_key(vault):
 
 def test_pinned_keys(lab, tmp_path):
     """gate pins anna and, with anna's neighbour's key, carl; ben is not pinned; anna is never disturbed."""
-    machines = dict(zip(("gate", "anna", "ben", "carl"), lab.internet("gate", "anna", "ben", "carl")))
+    machines = dict(zip(("gate", "anna", "ben", "carl"),
+                        lab.internet("gate", "anna", "ben", "carl")))
     keys = {}
     for name in (*machines, "stolen"):
         keys[name] = str(tmp_path / f"{name}.key")
@@ -655,7 +683,8 @@ def test_pinned_keys(lab, tmp_path):
         assert not daemon.is_up("gate")
     # gate dials carl too
     gate.wait_log("warn  peer carl at .*: the key of 'carl' is not pinned here", 15)
-    carl.wait_log(f"control: refused {gate.machine.ip4}:[0-9]+: the peer refused our certificate", 15)
+    carl.wait_log(f"control: refused {gate.machine.ip4}:[0-9]+: the peer refused our certificate",
+                  15)
     assert gate.status()["control"]["refused"]["not-trusted"] >= 2
     assert gate.status()["control"]["dial_refused"]["not-trusted"] >= 1
     assert ping(anna, gate.ip4, count=50, interval=0.005).lost == 0
@@ -677,10 +706,12 @@ def test_classical_ca_is_not_loaded(lab, house, authorities):
 
 
 @pytest.mark.parametrize("case, pattern", [
-    ("network", "the CA is of network [0-9a-f]+, not abab"), ("no-san", "shadowmesh://"), ("no-client", "extended key usage lacks"),
+    ("network", "the CA is of network [0-9a-f]+, not abab"), ("no-san", "shadowmesh://"),
+    ("no-client", "extended key usage lacks"),
     ("foreign", "is not signed by a CA of this network"),
 ])
-def test_certificate_that_all_would_refuse_is_refused_at_the_start(house, authorities, case, pattern):
+def test_certificate_that_all_would_refuse_is_refused_at_the_start(house, authorities, case,
+                                                                   pattern):
     name, certificate, *_ = forged(house, authorities, case)
     text = house.daemon(name, certificate).refuse()
     assert re.search(f"error (certificate {certificate[0]}|CA .*): .*{pattern}", text), text

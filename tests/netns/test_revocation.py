@@ -70,11 +70,15 @@ def test_revoked_before_it_connects(house):
     hand_out(house)
     at = house.alice.log_size()
     told = "the peer refused our certificate: it is revoked"
-    with house.counts("refused", "revoked"), house.counts("dial_refused", "revoked"), house.dialling(odd.name):
+    with house.counts("refused", "revoked"), house.counts("dial_refused",
+                                                          "revoked"), house.dialling(odd.name):
         odd.start()
-        house.alice.wait_log(f"control: refused {house.mallory.ip4}:[0-9]+: " + revoked(odd.name, "[0-9]+"), position=at)
+        house.alice.wait_log(f"control: refused {house.mallory.ip4}:[0-9]+: " + revoked(odd.name,
+                                                                                        "[0-9]+"),
+                                                                                        position=at)
         odd.wait_log(f"warn  peer alice: closed by the peer: revoked: {told}")
-        house.alice.wait_log(f"warn  peer {odd.name} at .*: " + revoked(odd.name, hand_out_number), 10, position=at)
+        house.alice.wait_log(f"warn  peer {odd.name} at .*: " + revoked(odd.name, hand_out_number),
+                             10, position=at)
         odd.wait_log(f"control: refused {house.alice.machine.ip4}:[0-9]+: {told}", 10)
         assert house.counter("closed_by_peer", "revoked", daemon=odd) >= 1
         assert told in odd.peer("alice")["last_error"]
@@ -91,7 +95,8 @@ def test_a_node_that_knows_its_own_revocation_says_so(house):
 
 def test_revoked_in_a_session(house):
     """alice reloads by command, bob by SIGHUP; who has not yet heard goes on."""
-    carol = house.daemon("carol", house.authority.issue("carol", "--address", "10.7.0.30/24", fresh=True),
+    carol = house.daemon("carol",
+                         house.authority.issue("carol", "--address", "10.7.0.30/24", fresh=True),
                          peers=("alice", "bob"))
     carol.start()
     carol.wait_up("alice", "bob")
@@ -112,8 +117,10 @@ def test_revoked_in_a_session(house):
                 knows.signal(signal.SIGHUP)
                 knows.wait_log("reloaded", SECONDS, at)
             knows.wait_log(f"warn  peer carol: closed by us: revoked: {reason}", SECONDS, at)
-            carol.wait_log(f"warn  peer {knows.name}: closed by the peer: revoked: {reason}", SECONDS, carol_at)
-        wait_for(lambda: not carol.is_up(knows) and not knows.is_up(carol), SECONDS, "the session's end")
+            carol.wait_log(f"warn  peer {knows.name}: closed by the peer: revoked: {reason}",
+                           SECONDS, carol_at)
+        wait_for(lambda: not carol.is_up(knows) and not knows.is_up(carol), SECONDS,
+                 "the session's end")
         assert re.search(reason, knows.peer("carol")["last_error"])
         assert "revoked" in carol.peer(knows)["last_error"]
         assert knows.peer("carol")["session"] is None
@@ -123,7 +130,8 @@ def test_revoked_in_a_session(house):
 
     # the same key under a new serial is the same key
     certificate, key = carol.sections["Node"]["Certificate"], carol.sections["Node"]["PrivateKey"]
-    house.authority.run("issue", "carol", "--key", key, "--out", os.path.dirname(certificate), "--force",
+    house.authority.run("issue", "carol", "--key", key, "--out", os.path.dirname(certificate),
+                        "--force",
                         "--address", "10.7.0.30/24")
     at = carol.log_size()
     with house.counts("refused", "revoked"):
@@ -153,7 +161,8 @@ def test_a_newer_certificate_supersedes(house):
 
     at = house.alice.log_size()
     text = "a newer certificate has this name"
-    with house.counts("closed_by_us", "superseded"), house.counts("closed_by_peer", "superseded", daemon=old):
+    with house.counts("closed_by_us", "superseded"), house.counts("closed_by_peer", "superseded",
+                                                                  daemon=old):
         new.start()
         new.wait_up("alice")
         house.alice.wait_log(f"warn  peer dave: closed by us: superseded: {text}", position=at)
@@ -162,10 +171,12 @@ def test_a_newer_certificate_supersedes(house):
     assert "superseded" in old.peer("alice")["last_error"]
 
     at = house.alice.log_size()
-    with house.counts("closed_by_us", "superseded"), house.counts("closed_by_peer", "superseded", daemon=old):
+    with house.counts("closed_by_us", "superseded"), house.counts("closed_by_peer", "superseded",
+                                                                  daemon=old):
         def knocked():
             old.ask("reload")  # forgets its back-off
-            return re.search(rf"(warn |debug) refused dave: {text} \(superseded\)", house.alice.log(at))
+            return re.search(rf"(warn |debug) refused dave: {text} \(superseded\)",
+                             house.alice.log(at))
 
         wait_for(knocked, 8, "old dave to knock in vain", interval=0.3)
     assert new.is_up("alice") and house.alice.is_up("dave") and not old.is_up("alice")
@@ -176,7 +187,8 @@ def test_a_renewed_certificate_replaces_its_own_session(house):
     """The usual renewal: reload with a newer certificate, restart, and the peer takes the newer one."""
     first, second = house.forge.make("erin", begin=-7200), None
     os.mkdir(house.forge.path("renewed"))
-    second = type(house.forge)(house.forge.path("renewed"), house.authority).make("erin", begin=-3600)
+    second = type(house.forge)(house.forge.path("renewed"), house.authority).make("erin",
+                                                                                  begin=-3600)
     erin = house.daemon("erin", first)
     erin.start()
     house.lab.wait_mesh(house.alice, erin)
@@ -190,13 +202,16 @@ def test_a_renewed_certificate_replaces_its_own_session(house):
 
 
 def test_a_certificate_that_expires_ends_its_session(house):
-    odd = house.daemon("short", house.authority.issue("short", "--valid", "4s", "--address", "10.7.0.31/24", fresh=True))
+    odd = house.daemon("short",
+                       house.authority.issue("short", "--valid", "4s", "--address", "10.7.0.31/24",
+                                             fresh=True))
     at = house.alice.log_size()
     odd.start()
     house.lab.wait_mesh(house.alice, odd)
     assert ping(odd, house.alice.ip4, count=3).lost == 0
     reason = "the certificate of 'short' expired on"
-    with house.counts("closed_by_us", "expired"), house.counts("closed_by_peer", "expired", daemon=odd):
+    with house.counts("closed_by_us", "expired"), house.counts("closed_by_peer", "expired",
+                                                               daemon=odd):
         # 4 s, and what the check needs, which runs every 5 s
         house.alice.wait_log(f"warn  peer short: closed by us: expired: {reason}", 12, at)
         odd.wait_log(f"warn  peer alice: closed by the peer: expired: {reason}", SECONDS)
@@ -247,7 +262,8 @@ def test_a_certificate_renewed_by_reload_is_used_at_once(house, key):
     house.lab.wait_mesh(house.alice, fay)
     before = house.alice.peer(name)["certificate"]
     if key == "same":
-        house.authority.run("issue", name, "--key", private, "--out", os.path.dirname(certificate), "--force",
+        house.authority.run("issue", name, "--key", private, "--out", os.path.dirname(certificate),
+                            "--force",
                             "--valid", "2h", *address)
     else:
         certificate, private = house.authority.issue(name, "--valid", "2h", *address, fresh=True)
