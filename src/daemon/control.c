@@ -20,6 +20,7 @@
 #define REPEAT_LOG_US   (60 * SM_SEC_US)
 #define LOG_BURST       10u
 #define LOG_PER_MINUTE  30u
+#define LAST_WORDS_MS   1500 /* a connection lingers for a second */
 
 /* One control connection: the handle that the node knows it by */
 struct handle {
@@ -728,15 +729,37 @@ static void close_handle(uv_handle_t *handle, void *arg)
 	struct sm_daemon *d = arg;
 	uv_handle_t *const own[] = {
 		(uv_handle_t *)&d->plane_wake,   (uv_handle_t *)&d->deferred,
-		(uv_handle_t *)&d->turn,         (uv_handle_t *)&d->tick,
+		(uv_handle_t *)&d->turn,         (uv_handle_t *)&d->monitor,
 		(uv_handle_t *)&d->housekeeping, (uv_handle_t *)&d->settle,
 		(uv_handle_t *)&d->on_int,       (uv_handle_t *)&d->on_term,
-		(uv_handle_t *)&d->on_hup,       (uv_handle_t *)&d->monitor,
+		(uv_handle_t *)&d->on_hup,
 	};
 
 	for (size_t i = 0; i < SM_ARRAY_SIZE(own); i++)
 		if (handle == own[i] && !uv_is_closing(handle))
 			uv_close(handle, NULL);
+}
+
+static void on_last_words(uv_timer_t *timer)
+{
+	uv_stop(timer->loop);
+}
+
+/*
+ * Runs the loop dry, or for LAST_WORDS_MS: a name that is being looked up cannot be called off, and where
+ * no server answers that takes long.
+ * Return: true if nothing uses the loop any more
+ */
+static bool end_loop(struct sm_daemon *d)
+{
+	uv_walk(&d->loop, close_handle, d);
+	uv_timer_start(&d->tick, on_last_words, LAST_WORDS_MS, 0);
+	uv_unref((uv_handle_t *)&d->tick); /* nothing waits for it */
+	uv_run(&d->loop, UV_RUN_DEFAULT);
+	uv_close((uv_handle_t *)&d->tick, NULL);
+	uv_run(&d->loop, UV_RUN_NOWAIT);
+	sm_resolve_deliver(d);
+	return uv_loop_close(&d->loop) == 0;
 }
 
 /* The node has closed its links; attempts under way end without a callback. */
@@ -761,13 +784,10 @@ void sm_control_close(struct sm_daemon *d)
 	d->ctl = NULL;
 	if (d->conns)
 		stop_connections(d);
-	if (d->loop_ready) {
-		uv_walk(&d->loop, close_handle, d);
-		uv_run(&d->loop, UV_RUN_DEFAULT); /* last words go out, for a second at most */
-		sm_resolve_deliver(d);
-		uv_loop_close(&d->loop);
-	}
-	sm_conn_set_free(d->conns);
+	if (d->loop_ready)
+		d->loop_busy = !end_loop(d);
+	if (!d->loop_busy)
+		sm_conn_set_free(d->conns);
 	sm_plane_free(d->plane); /* retires the last picture */
 	sm_node_free(d->node);
 	free(d->ports);

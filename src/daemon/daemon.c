@@ -219,6 +219,8 @@ int sm_daemon_run(const struct sm_daemon_options *options)
 		if (err)
 			sm_warn("NOTIFY_SOCKET cannot be used: %s", strerror(-err));
 		code = run(&d);
+		if (d.loop_busy)
+			_exit(code); /* the library's destructor would wait for its threads */
 	}
 	free(d.config_path);
 	return code;

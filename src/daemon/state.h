@@ -97,6 +97,7 @@ struct sm_daemon {
 	uv_signal_t on_int, on_term, on_hup;
 	uv_poll_t monitor;
 	bool loop_ready;
+	bool loop_busy; /* at the end: a thread of the pool still has to do with it */
 };
 
 /* credentials.c */

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import stat
+import time
 
 import pytest
 
@@ -154,6 +155,32 @@ def test_down(pair):
     bob.wait_log(r"peer alice: closed by the peer: shutdown", timeout=3)
     assert not bob.is_up(alice)
     assert alice.cli("down").returncode == NOT_RUNNING
+
+
+RESOLV = 'mount --bind "$RESOLV_FILE" /etc/resolv.conf; exec "$@"'
+
+
+def test_ends_while_names_are_looked_up(lab):
+    """The name server swallows the questions: the resolver would wait for 20 s and more."""
+    names = [{"Name": f"n{i}", "Endpoint": f"n{i}.example:8443"} for i in range(6)]
+    alice, bob = lab.mesh("alice", "bob", families=(4,), start=False,
+                          peers={"alice": names, "bob": []})
+    resolv = os.path.join(lab.tmp, "resolv.conf")
+    with open(resolv, "w") as file:
+        file.write(f"nameserver {bob.machine.ip4}\noptions timeout:10 attempts:2\n")
+    alice.extra_env["RESOLV_FILE"] = resolv
+    questions = os.path.join(lab.tmp, "questions")
+    server = bob.machine.popen("socat", "-u", "UDP-RECV:53", f"CREATE:{questions}")
+    try:
+        wait_for(lambda: ":53 " in bob.machine.sh("ss", "-Hnul"), what="the name server")
+        alice.start(wrapper=("unshare", "-m", "sh", "-c", RESOLV, "--"))
+        wait_for(lambda: b"example" in open(questions, "rb").read(), what="a question")
+        since = time.monotonic()
+        alice.stop()
+        assert time.monotonic() - since < 4
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_reload_adds_and_removes_peers(lab):
