@@ -217,14 +217,15 @@ static void op_event(void *host, const struct sm_node_event *e)
 	struct sm_daemon *d = host;
 	struct sm_peer_info info = {0};
 	char addr[SM_ADDR_STRLEN];
+	bool connected;
 
 	if (e->peer)
 		sm_peer_info(d->node, e->peer, &info);
 	switch (e->type) {
 	case SM_NODE_PEER_STATE:
-		if (info.has_identity)
-			sm_device_route_peer(d, &info,
-					     e->to == SM_PEER_UP || e->to == SM_PEER_SILENT);
+		connected = e->to == SM_PEER_UP || e->to == SM_PEER_SILENT;
+		if (info.has_identity || !connected) /* a revoked one has none any more */
+			sm_device_route_peer(d, &info, connected);
 		log_state(e, &info);
 		break;
 	case SM_NODE_SESSION_UP:

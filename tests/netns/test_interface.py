@@ -6,11 +6,13 @@ The network card: what it is given at start, what may go wrong with it, TUN mode
 """
 
 import ipaddress
+import os
 import re
+import shutil
 
 import pytest
 
-from lab import (SHADOWMESH, Authority, Daemon, fingerprint, ping, sh, tcp_both_ways, udp_numbered,
+from lab import (NETWORK, SHADOWMESH, Authority, Daemon, fingerprint, ping, sh, tcp_both_ways, udp_numbered,
                  wait_for)
 
 
@@ -265,6 +267,26 @@ def test_tun(lab):
     bob.stop()
     wait_for(lambda: "10.62.0.0/16" not in alice.machine.ip("route show dev smesh0"), what="no route")
     assert ping(alice, carol.ip4).lost == 0
+
+
+def test_tun_routes_of_a_revoked_peer(lab):
+    """They leave with the session, and come back with the next certificate."""
+    authority = Authority(NETWORK, os.path.join(lab.tmp, "ca"))
+    crl = os.path.join(lab.tmp, "alice.crl")
+    shutil.copy(authority.crl, crl)
+    alice, bob = lab.mesh("alice", "bob", sections=TUN, each={"alice": {"Network": {"CRL": crl}}},
+                          issue=("--prefix", "10.66.0.0/16"), authority=authority)
+    assert "10.66.0.0/16" in alice.machine.ip("route show dev smesh0")
+    authority.run("revoke", "bob")
+    shutil.copy(authority.crl, crl)
+    alice.ask("reload")
+    wait_for(lambda: not alice.is_up(bob), what="the session's end")
+    assert "10.66.0.0/16" not in alice.machine.ip("route show dev smesh0")
+    certificate, key = authority.issue("bob", "--prefix", "10.67.0.0/16", "--address", "10.7.0.2/24", fresh=True)
+    bob.configure("Node", Certificate=certificate, PrivateKey=key)
+    bob.ask("reload")
+    lab.wait_mesh(alice, bob)
+    wait_for(lambda: "10.67.0.0/16" in alice.machine.ip("route show dev smesh0"), what="the new route")
 
 
 def test_tun_without_routes(lab):
