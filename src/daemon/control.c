@@ -166,17 +166,22 @@ static void log_session(struct sm_daemon *d, const struct sm_peer_info *info,
 		h->group, h->signature, (unsigned long long)h->us, (unsigned long long)h->bytes_in,
 		(unsigned long long)h->bytes_out);
 	if (info->session && info->session->config.mtu != d->config->interface.mtu)
-		sm_warn("peer %s has MTU %u, this node %u: larger frames than the smaller one may be lost",
+		log_limited(
+			&d->ports[info->port].log_limit, SM_LOG_WARN,
+			"peer %s has MTU %u, this node %u: larger frames than the smaller one may be lost",
 			info->name, info->session->config.mtu, d->config->interface.mtu);
 	d->ports[info->port].logged[0] = '\0';
 }
 
-static void log_state(const struct sm_node_event *e, const struct sm_peer_info *info)
+static void log_state(struct sm_daemon *d, const struct sm_node_event *e,
+		      const struct sm_peer_info *info)
 {
+	struct sm_log_limit *limit = &d->ports[info->port].log_limit;
+
 	if (e->to == SM_PEER_SILENT)
-		sm_warn("peer %s is silent: probing", info->name);
+		log_limited(limit, SM_LOG_WARN, "peer %s is silent: probing", info->name);
 	else if (e->from == SM_PEER_SILENT && e->to == SM_PEER_UP)
-		sm_notice("peer %s answers again", info->name);
+		log_limited(limit, SM_LOG_NOTICE, "peer %s answers again", info->name);
 	else
 		sm_debug("peer %s: %s -> %s", info->name, sm_peer_state_name(e->from),
 			 sm_peer_state_name(e->to));
@@ -226,7 +231,7 @@ static void op_event(void *host, const struct sm_node_event *e)
 		connected = e->to == SM_PEER_UP || e->to == SM_PEER_SILENT;
 		if (info.has_identity || !connected) /* a revoked one has none any more */
 			sm_device_route_peer(d, &info, connected);
-		log_state(e, &info);
+		log_state(d, e, &info);
 		break;
 	case SM_NODE_SESSION_UP:
 		log_session(d, &info, &e->addr);
@@ -239,7 +244,8 @@ static void op_event(void *host, const struct sm_node_event *e)
 		sm_debug("peer %s: epoch %llu", info.name, (unsigned long long)e->number);
 		break;
 	case SM_NODE_PATH_MOVED:
-		sm_notice("peer %s moved to %s", info.name, sm_addr_format(&e->addr, addr));
+		log_limited(&d->ports[info.port].log_limit, SM_LOG_NOTICE, "peer %s moved to %s",
+			    info.name, sm_addr_format(&e->addr, addr));
 		break;
 	case SM_NODE_REFUSED:
 		count_closed(d, e);

@@ -24,7 +24,7 @@ import time
 import pytest
 
 from lab import CONTROL_PORT, SLOW, Lab, ping, wait_for
-from strangers import HELLO, House, Member, client_hello, hello, message
+from strangers import HELLO, READY, House, Member, client_hello, hello, message
 
 SILENT = 10000
 SECONDS = 2       # within which carol is in, whoever else knocks
@@ -238,16 +238,21 @@ def test_a_thousand_refusals_are_not_a_thousand_lines(house):
     assert int(wait_for(told, 6, "the lines left out", interval=0.1)[1]) >= 900
 
 
-def test_a_member_cannot_fill_the_log(house):
-    """Each time another reason, each line new."""
-    certificate = house.authority.issue("babbler")
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_member_cannot_fill_the_log(house, connected):
+    """Each time another reason, each line new; or a session each time, and whatever is said of that."""
+    name = "babbler" if connected else "rattler"
+    certificate = house.authority.issue(name)
     at, begin = house.alice.log_size(), time.monotonic()
     for i in range(40):
         with Member(house.mallory, house.alice.machine.ip4, certificate) as member:
             member.expect(HELLO)
-            member.send(hello() + message(0x800A, b"\0\x01" + f"reason {i}".encode()))
-            wait_for(lambda i=i: f"reason {i}" in house.alice.peer("babbler")["last_error"],
-                     what=f"reason {i}")
+            member.send(hello())
+            if connected:
+                member.expect(READY)
+                member.send(message(READY))
+            member.send(message(0x800A, b"\0\x01" + f"reason {i}".encode()))
+            wait_for(lambda i=i: f"reason {i}" in house.alice.peer(name)["last_error"], what=f"reason {i}")
     seconds = time.monotonic() - begin
-    lines = len(re.findall("peer babbler", house.alice.log(at)))
+    lines = len(re.findall(f"peer {name}", house.alice.log(at)))
     assert 1 <= lines <= LOG_BURST + LOG_PER_SECOND * seconds + 1, f"{lines} lines in {seconds:.1f} s"
