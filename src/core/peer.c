@@ -577,9 +577,10 @@ static void on_probe(struct sm_peer *peer, struct sm_session *s, const uint8_t *
 		uint8_t out[SM_PROBE_LEN_MAX] = {0};
 		const struct sm_probe reply = {
 			.op = SM_PROBE_ANSWER, .token = probe.token, .observed = *from};
+		const size_t out_len = sm_probe_encode(&reply, out);
 
-		send_sealed(peer, s, SM_KIND_PROBE, out, sm_probe_encode(&reply, out), from, to,
-			    now_us);
+		if (len >= out_len) /* who leaves the padding out may have forged the address */
+			send_sealed(peer, s, SM_KIND_PROBE, out, out_len, from, to, now_us);
 		return;
 	}
 	change = sm_path_on_answer(&s->path, &probe, from, to, now_us, &answer);

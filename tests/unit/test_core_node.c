@@ -428,6 +428,38 @@ static void test_renewal_repeated(void **state)
 	}
 }
 
+/* An answer goes to whatever address stands in the packet, so it is never longer than the request. */
+static void test_probe_amplifies_nothing(void **state)
+{
+	static const struct {
+		uint8_t family;
+		uint32_t len;
+		bool answered;
+	} cases[] = {
+		{4, 9, false}, {4, 15, false}, {4, 16, true}, {6, 16, false}, {6, 27, false}, {6, 28, true}, {4, 28, true},
+	};
+
+	(void)state;
+	for (uint32_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
+		static const uint8_t ip[16] = {0x20, 0x01, 0x0d, 0xb8};
+		const uint8_t request[28] = {SM_PROBE_REQUEST, 1, 2, 3, 4, 5, 6, 7, 8};
+		const struct sm_addr to = {0};
+		struct host *h = host_new();
+		struct sm_link *link = open_link(h, 0, false);
+		struct sm_addr from;
+		uint32_t before;
+
+		say(h, 0, link, &hello);
+		say(h, 0, link, &ready);
+		before = h->datagrams;
+		assert_int_equal(sm_addr_from_ip(cases[i].family, ip, 5, &from), 0);
+		sm_node_on_control_packet(h->node, link->session->config.index, SM_KIND_PROBE, request, cases[i].len,
+					  &from, &to, h->now_us);
+		assert_int_equal(h->datagrams - before, cases[i].answered);
+		host_free(h);
+	}
+}
+
 static void test_silent_greeting(void **state)
 {
 	struct host *h = host_new();
@@ -524,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
 		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
 		cmocka_unit_test(test_stream_refused), cmocka_unit_test(test_renewal_repeated),
+		cmocka_unit_test(test_probe_amplifies_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
