@@ -123,6 +123,16 @@ const char *sm_peer_name(const struct sm_peer *peer)
 	return peer->name;
 }
 
+bool sm_node_is_remote(const struct sm_node *node, const struct sm_addr *addr)
+{
+	const struct sm_peer *peer = NULL;
+
+	while ((peer = sm_node_next_peer(node, peer)))
+		if (peer->active && sm_addr_same_ip(&peer->active->path.remote, addr))
+			return true;
+	return false;
+}
+
 static struct sm_peer *find(struct sm_node *node, const char *name)
 {
 	struct sm_list *pos, *after;

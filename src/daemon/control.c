@@ -346,19 +346,12 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 static bool known(void *arg, const struct sm_addr *addr)
 {
 	const struct sm_daemon *d = arg;
-	const struct sm_peer *peer = NULL;
-	struct sm_peer_info info;
 
 	for (uint32_t i = 0; i < d->config->peer_count; i++)
 		for (uint32_t k = 0; k < d->config->peers[i].endpoints.count; k++)
 			if (sm_addr_same_ip(&d->config->peers[i].endpoints.endpoint[k].addr, addr))
 				return true;
-	while ((peer = sm_node_next_peer(d->node, peer))) {
-		sm_peer_info(d->node, peer, &info);
-		if (info.session && sm_addr_same_ip(&info.session->path.remote, addr))
-			return true;
-	}
-	return false;
+	return sm_node_is_remote(d->node, addr);
 }
 
 /* -- what the workers bring -- */

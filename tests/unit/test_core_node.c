@@ -460,6 +460,25 @@ static void test_probe_amplifies_nothing(void **state)
 	}
 }
 
+static void test_remote_is_known(void **state)
+{
+	static const uint8_t ip[4] = {192, 0, 2, 1}, other[4] = {192, 0, 2, 2};
+	struct host *h = host_new();
+	struct sm_link *link = open_link(h, 0, false);
+	struct sm_addr at, elsewhere;
+
+	(void)state;
+	assert_int_equal(sm_addr_from_ip(4, ip, 1, &at), 0); /* whatever the port */
+	assert_int_equal(sm_addr_from_ip(4, other, 9443, &elsewhere), 0);
+	assert_false(sm_node_is_remote(h->node, &at));
+	say(h, 0, link, &hello);
+	assert_false(sm_node_is_remote(h->node, &at));
+	say(h, 0, link, &ready);
+	assert_true(sm_node_is_remote(h->node, &at));
+	assert_false(sm_node_is_remote(h->node, &elsewhere));
+	host_free(h);
+}
+
 static void test_silent_greeting(void **state)
 {
 	struct host *h = host_new();
@@ -556,7 +575,7 @@ int main(void)
 		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
 		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
 		cmocka_unit_test(test_stream_refused), cmocka_unit_test(test_renewal_repeated),
-		cmocka_unit_test(test_probe_amplifies_nothing),
+		cmocka_unit_test(test_probe_amplifies_nothing), cmocka_unit_test(test_remote_is_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
