@@ -109,7 +109,7 @@ const char *sm_addr_format_ip(const struct sm_addr *a, char buf[SM_ADDR_STRLEN])
 	size_t len;
 
 	if (sm_addr_ip_len(a->family) == 0)
-		return strcpy(buf, "none");
+		return memcpy(buf, "none", sizeof("none"));
 	(void)inet_ntop(a->family == 4 ? AF_INET : AF_INET6, a->ip, buf, SM_ADDR_STRLEN);
 	if (a->scope == 0)
 		return buf;
@@ -127,7 +127,7 @@ const char *sm_addr_format(const struct sm_addr *a, char buf[SM_ADDR_STRLEN])
 
 	sm_addr_format_ip(a, ip);
 	if (sm_addr_ip_len(a->family) == 0)
-		return strcpy(buf, ip);
+		return memcpy(buf, ip, strlen(ip) + 1);
 	/* 64 is more than the longest: 39 digits and colons, a percent sign, 15 for the interface. */
 	(void)snprintf(buf, SM_ADDR_STRLEN, a->family == 6 ? "[%.62s]:%u" : "%.62s:%u", ip,
 		       a->port);
@@ -175,7 +175,7 @@ int sm_addr_parse(const char *text, uint16_t default_port, struct sm_addr *ret_a
 
 	if (strlen(text) >= sizeof(ip))
 		return -EINVAL;
-	strcpy(ip, text);
+	memcpy(ip, text, strlen(text) + 1);
 	if (ip[0] == '[') {
 		start = ip + 1;
 		end = strchr(ip, ']');
@@ -210,7 +210,7 @@ int sm_prefix_parse(const char *text, struct sm_prefix *ret_prefix)
 
 	if (strlen(text) >= sizeof(ip))
 		return -EINVAL;
-	strcpy(ip, text);
+	memcpy(ip, text, strlen(text) + 1);
 	slash = strchr(ip, '/');
 	if (slash)
 		*slash = '\0';
@@ -241,7 +241,7 @@ const char *sm_prefix_format(const struct sm_prefix *p, char buf[SM_ADDR_STRLEN]
 	size_t len;
 
 	if (sm_addr_ip_len(p->family) == 0)
-		return strcpy(buf, "none");
+		return memcpy(buf, "none", sizeof("none"));
 	(void)inet_ntop(p->family == 4 ? AF_INET : AF_INET6, p->ip, buf, SM_ADDR_STRLEN);
 	len = strlen(buf);
 	(void)snprintf(buf + len, SM_ADDR_STRLEN - len, "/%u", p->len);

@@ -97,7 +97,7 @@ static void escape(const char *raw, size_t len, bool cut, char out[TEXT_MAX])
 			i++;
 		}
 	}
-	strcpy(out + pos, cut ? cut_mark : "");
+	memcpy(out + pos, cut ? cut_mark : "", cut ? strlen(cut_mark) + 1 : 1);
 }
 
 static bool give_to_sink(enum sm_log_level level, const char *text)

@@ -44,7 +44,8 @@ int sm_text_parse_hex(const char *text, void *ret_data, size_t len)
 			return -EINVAL;
 	}
 	for (size_t i = 0; i < len; i++)
-		out[i] = (uint8_t)(hex_digit(text[2 * i]) << 4 | hex_digit(text[2 * i + 1]));
+		out[i] = (uint8_t)((unsigned)hex_digit(text[2 * i]) << 4 |
+				   (unsigned)hex_digit(text[2 * i + 1]));
 	return 0;
 }
 

@@ -159,17 +159,15 @@ static int choose_cipher(const struct sm_node_config *mine, const struct sm_msg_
 			 enum sm_cipher *ret_cipher)
 {
 	const unsigned common = mine->ciphers & theirs->ciphers;
+	const bool aes = common & 1u << SM_CIPHER_AES256GCM;
+	const bool chacha = common & 1u << SM_CIPHER_CHACHA20POLY1305;
 	const bool chacha_wanted = mine->preferred == SM_CIPHER_CHACHA20POLY1305 ||
 				   theirs->preferred == SM_CIPHER_CHACHA20POLY1305;
 
-	if (chacha_wanted && (common & 1u << SM_CIPHER_CHACHA20POLY1305))
-		*ret_cipher = SM_CIPHER_CHACHA20POLY1305;
-	else if (common & 1u << SM_CIPHER_AES256GCM)
-		*ret_cipher = SM_CIPHER_AES256GCM;
-	else if (common & 1u << SM_CIPHER_CHACHA20POLY1305)
-		*ret_cipher = SM_CIPHER_CHACHA20POLY1305;
-	else
+	if (!aes && !chacha)
 		return -ENOTSUP;
+	*ret_cipher = chacha && (chacha_wanted || !aes) ? SM_CIPHER_CHACHA20POLY1305
+							: SM_CIPHER_AES256GCM;
 	return 0;
 }
 
@@ -534,9 +532,11 @@ void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
 	}
 	switch (msg.type) {
 	case SM_MSG_HELLO:
+		assert(link); /* the codec's table lets it in on TLS only */
 		on_hello(link, &msg.hello, now_us);
 		break;
 	case SM_MSG_READY:
+		assert(link); /* likewise */
 		err = on_ready(link, now_us);
 		if (err)
 			refuse_message(peer, link, s, (unsigned)msg.type, err, now_us);
@@ -713,18 +713,20 @@ static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm
 {
 	if (peer->has_identity &&
 	    memcmp(peer->identity.fingerprint, id->fingerprint, SM_FINGERPRINT_LEN) != 0) {
-		if (id->not_before < peer->identity.not_before)
+		const int order = memcmp(id->fingerprint, peer->identity.fingerprint,
+					 SM_FINGERPRINT_LEN);
+
+		/* of two made in the same second, everybody prefers the same one */
+		if (id->not_before < peer->identity.not_before ||
+		    (id->not_before == peer->identity.not_before && order < 0))
 			return SM_CLOSE_SUPERSEDED;
 		sm_peer_close_all(peer, SM_CLOSE_SUPERSEDED, "a newer certificate has this name",
 				  now_us);
 	}
-	if (peer->has_identity && memcmp(&peer->identity, id, sizeof(*id)) != 0)
-		peer->node->dirty = true; /* a renewed one may name other addresses */
+	peer->node->dirty = true; /* a renewed one may name other addresses */
 	peer->identity = *id;
 	if (sm_ident_mac(id->node_id, &peer->mac))
 		return SM_CLOSE_INTERNAL;
-	if (!peer->has_identity)
-		peer->node->dirty = true;
 	peer->has_identity = true;
 	return SM_CLOSE_NONE;
 }

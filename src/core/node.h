@@ -138,11 +138,11 @@ void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self);
  * sm_node_on_link_open()
  * @conn: the host's handle
  * @dialled: port number given to @dial, or SM_PORT_NONE if the peer connected to us
- * @peer: verified identity
+ * @id: verified identity of the peer
  * Return: the link, for the calls below; NULL: refused (closed through conn_close after a CLOSE was sent)
  */
 struct sm_link *sm_node_on_link_open(struct sm_node *node, void *conn, uint16_t dialled,
-				     const struct sm_identity *peer, const struct sm_addr *remote,
+				     const struct sm_identity *id, const struct sm_addr *remote,
 				     const uint8_t root[SM_ROOT_SECRET_LEN], uint64_t now_us);
 /** sm_node_on_link_data() - Plaintext bytes; the link may be gone afterwards (the host sees conn_close) */
 void sm_node_on_link_data(struct sm_node *node, struct sm_link *link, const uint8_t *data,

@@ -63,26 +63,36 @@ static void view_fill(const struct sm_node *node, const struct sm_session *s,
 	view->tx = sends ? s->epoch[SM_EPOCH_CURRENT] : NULL;
 }
 
-static void add_host_route(struct sm_snapshot *s, const struct sm_prefix *address, sm_port_t port)
+/* An address has one owner, the first that claims it; @claimed only holds for the building's time. */
+static void add_host_route(struct sm_snapshot *s, struct sm_map64 *claimed,
+			   const struct sm_prefix *address, sm_port_t port)
 {
-	struct sm_route *r = &s->routes[s->route_count++];
+	struct sm_route *r = &s->routes[s->route_count];
+	uint64_t half[2];
+
+	memcpy(half, address->ip, sizeof(half));
+	if (sm_map64_insert(claimed,
+			    half[0] * UINT64_C(0x9e3779b97f4a7c15) + half[1] + address->family,
+			    port))
+		return;
+	s->route_count++;
 
 	*r = (struct sm_route){.prefix = *address, .port = port};
 	r->prefix.len = address->family == 4 ? 32 : 128;
 }
 
-static void add_routes(const struct sm_node *node, struct sm_snapshot *s,
+static void add_routes(const struct sm_node *node, struct sm_snapshot *s, struct sm_map64 *claimed,
 		       const struct sm_identity *id, sm_port_t port)
 {
 	struct sm_prefix ula;
 
 	if (sm_ident_ula(id->network_id, id->node_id, &ula))
 		return;
-	add_host_route(s, &ula, port);
+	add_host_route(s, claimed, &ula, port);
 	/* derived addresses belong to their nodes, whatever a certificate says */
 	for (uint32_t i = 0; i < id->address_count; i++)
 		if (!sm_prefix_contains(&ula, id->addresses[i].family, id->addresses[i].ip))
-			add_host_route(s, &id->addresses[i], port);
+			add_host_route(s, claimed, &id->addresses[i], port);
 	for (uint32_t i = 0; node->config.mode == SM_MODE_TUN && i < id->prefix_count; i++)
 		s->routes[s->route_count++] = (struct sm_route){.prefix = id->prefixes[i],
 								.port = port};
@@ -90,9 +100,30 @@ static void add_routes(const struct sm_node *node, struct sm_snapshot *s,
 
 #define ROUTES_EACH (SM_IDENT_ADDRESS_MAX + SM_IDENT_PREFIX_MAX + 1)
 
-static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t known)
+static int add_peers(struct sm_node *node, struct sm_snapshot *s, struct sm_map64 *claimed,
+		     bool connected)
 {
 	struct sm_list *pos, *after;
+	int err = 0;
+
+	sm_list_for_each_safe(pos, after, &node->peers)
+	{
+		const struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
+
+		if (!peer->has_identity || (peer->active != NULL) != connected || err)
+			continue;
+		err = sm_map64_insert(&s->owned_macs, sm_mac_to_u64(peer->mac.b), peer->port);
+		if (err == -EEXIST) /* derived MACs that clash: the one known first keeps it */
+			err = 0;
+		add_routes(node, s, claimed, &peer->identity, peer->port);
+	}
+	return err;
+}
+
+/* Who is connected comes before who has left: its address may have been issued to another one since. */
+static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t known)
+{
+	struct sm_map64 claimed;
 	int err;
 
 	s->routes = calloc((size_t)(known + 1) * ROUTES_EACH, sizeof(*s->routes));
@@ -103,18 +134,13 @@ static int fill_ownership(struct sm_node *node, struct sm_snapshot *s, uint32_t 
 	if (err)
 		return err;
 	err = sm_map64_insert(&s->owned_macs, sm_mac_to_u64(node->config.mac.b), SM_PORT_LOCAL);
-	add_routes(node, s, &node->config.self, SM_PORT_LOCAL);
-	sm_list_for_each_safe(pos, after, &node->peers)
-	{
-		const struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
-
-		if (!peer->has_identity || err)
-			continue;
-		err = sm_map64_insert(&s->owned_macs, sm_mac_to_u64(peer->mac.b), peer->port);
-		if (err == -EEXIST) /* derived MACs that clash: the one known first keeps it */
-			err = 0;
-		add_routes(node, s, &peer->identity, peer->port);
-	}
+	sm_map64_init(&claimed, node->map_seed);
+	add_routes(node, s, &claimed, &node->config.self, SM_PORT_LOCAL);
+	if (!err)
+		err = add_peers(node, s, &claimed, true);
+	if (!err)
+		err = add_peers(node, s, &claimed, false);
+	sm_map64_done(&claimed);
 	sm_snapshot_sort_routes(s);
 	return err;
 }
@@ -134,12 +160,12 @@ static int fill_sessions(struct sm_node *node, struct sm_snapshot *s, struct pic
 
 	s->session_count = node->session_slots;
 	s->port_count = highest_port(node);
-	s->sessions = calloc(SM_MAX(s->session_count, 1u), sizeof(*s->sessions));
-	s->send = calloc(s->port_count, sizeof(*s->send));
+	s->sessions = calloc(SM_MAX(s->session_count, 1u), sizeof(const struct sm_session_view *));
+	s->send = calloc(s->port_count, sizeof(const struct sm_session_view *));
 	s->members = calloc(s->port_count, sizeof(*s->members));
 	picture->views = calloc(SM_MAX(s->session_count, 1u), sizeof(*picture->views));
 	picture->epochs = calloc((size_t)SM_MAX(s->session_count, 1u) * SM_EPOCH_SLOT_COUNT,
-				 sizeof(*picture->epochs));
+				 sizeof(struct sm_epoch *));
 	if (!s->sessions || !s->send || !s->members || !picture->views || !picture->epochs)
 		return -ENOMEM;
 	for (uint32_t slot = 0; slot < s->session_count; slot++) {

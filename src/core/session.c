@@ -281,7 +281,7 @@ int sm_session_on_request(struct sm_session *s, const struct sm_msg_rekey *reque
 	if (err)
 		return err;
 	if (s->exchange && s->exchange_epoch == request->epoch) {
-		if (memcmp(digest, s->request_digest, sizeof(digest)))
+		if (memcmp(digest, s->request_digest, sizeof(digest)) != 0)
 			return -EPROTO; /* another key for the same epoch */
 		*ret_message = s->exchange;
 		*ret_len = s->exchange_len;

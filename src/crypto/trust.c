@@ -233,6 +233,30 @@ int sm_trust_add_pin(struct sm_trust *trust, const char *name, const uint8_t fp[
 	return 0;
 }
 
+bool sm_trust_is_older(const struct sm_trust *fresh, const struct sm_trust *in_use, char *error)
+{
+	for (size_t i = 0; i < fresh->authority_count; i++) {
+		const struct authority *a = &fresh->authorities[i];
+
+		for (size_t k = 0; k < in_use->authority_count; k++) {
+			const struct authority *b = &in_use->authorities[k];
+			const uint64_t number = a->crl ? a->crl->number : 0;
+
+			if (!b->crl || b->crl->number <= number || X509_cmp(a->x509, b->x509) != 0)
+				continue;
+			if (error)
+				snprintf(
+					error, SM_CERT_ERROR_MAX,
+					"the revocation list is number %llu, in use is number %llu: "
+					"bring the newer one",
+					(unsigned long long)number,
+					(unsigned long long)b->crl->number);
+			return true;
+		}
+	}
+	return false;
+}
+
 bool sm_trust_crl_stale(const struct sm_trust *trust, int64_t now_s)
 {
 	for (size_t i = 0; i < trust->authority_count; i++)

@@ -34,6 +34,13 @@ SM_MUST_CHECK int sm_trust_add_pin(struct sm_trust *trust, const char *name,
 SM_MUST_CHECK int sm_trust_limit_pin(struct sm_trust *trust, const char *name,
 				     const struct sm_prefix *addresses, size_t count);
 
+/**
+ * sm_trust_is_older() - Would @fresh forget revocations that @in_use knows?
+ * @error: a sentence with both list numbers; may be NULL
+ * Return: true if a CA of both has an older list in @fresh, or none
+ */
+bool sm_trust_is_older(const struct sm_trust *fresh, const struct sm_trust *in_use, char *error);
+
 /** sm_trust_crl_stale() - Return: true if a revocation list's next update is over (warn, never refuse) */
 bool sm_trust_crl_stale(const struct sm_trust *trust, int64_t now_s);
 

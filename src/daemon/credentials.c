@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-#define EXPIRY_WARN_S (30 * 24 * 3600)
+#define EXPIRY_WARN_S (30 * SM_DAY_S)
 
 static int passphrase_from_file(void *arg, char *buf, size_t size)
 {
@@ -193,7 +193,7 @@ void sm_credentials_warn(const struct sm_credentials *c)
 	if (c->self.not_after != INT64_MAX && c->self.not_after - now_s < EXPIRY_WARN_S &&
 	    c->self.not_after > now_s)
 		sm_warn("our certificate expires in %lld days: have it issued anew",
-			(long long)(c->self.not_after - now_s) / (24 * 3600));
+			(long long)(c->self.not_after - now_s) / SM_DAY_S);
 	if (sm_trust_crl_stale(c->trust, now_s))
 		sm_warn("the revocation list is out of date: bring a newer one with 'shadowmesh reload'");
 }

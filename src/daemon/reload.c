@@ -62,6 +62,10 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 		err = -EINVAL;
 		goto out;
 	}
+	if (sm_trust_is_older(credentials.trust, d->credentials.trust, error)) {
+		err = -ESTALE;
+		goto out;
+	}
 	changed = sm_config_diff(d->config, fresh, restart);
 	if (changed & SM_CONFIG_CHANGE_RESTART)
 		snprintf(ret_note, SM_CONFIG_RESTART_MAX + 64, "%s changed and needs a restart",

@@ -22,6 +22,7 @@
 
 #include <uv.h>
 
+#define SM_DAY_S            INT64_C(86400)
 #define SM_DAEMON_ERROR_MAX 512u
 
 /** struct sm_credentials - What proves who we are, and whom we believe */

@@ -61,9 +61,8 @@ static json_t *own_node(const struct sm_daemon *d)
 	json_object_set_new(cert, "fingerprint", fingerprint(self->fingerprint));
 	if (self->not_after != INT64_MAX) {
 		json_object_set_new(cert, "not_after", json_integer(self->not_after));
-		json_object_set_new(
-			cert, "days_left",
-			json_integer((self->not_after - sm_clock_wall_s()) / (24 * 3600)));
+		json_object_set_new(cert, "days_left",
+				    json_integer((self->not_after - sm_clock_wall_s()) / SM_DAY_S));
 	}
 	return json_pack("{s:s, s:o, s:o, s:o, s:o}", "name", self->name, "id",
 			 hex(self->node_id, SM_NODE_ID_LEN), "mac", mac_json(&d->mac), "addresses",
@@ -132,15 +131,15 @@ static json_t *control(const struct sm_daemon *d)
 
 static uint64_t resident_bytes(void)
 {
-	unsigned long size = 0, resident = 0;
 	FILE *f = fopen("/proc/self/statm", "re");
+	char line[128] = "", *second = line;
 
 	if (!f)
 		return 0;
-	if (fscanf(f, "%lu %lu", &size, &resident) != 2)
-		resident = 0;
+	if (fgets(line, sizeof(line), f))
+		(void)strtoull(line, &second, 10); /* the size; what is resident follows */
 	fclose(f);
-	return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+	return strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static json_t *histogram(const struct sm_hist *h)

@@ -230,7 +230,7 @@ static int ipv4_parse(const uint8_t *packet, size_t len, struct sm_addr *ret_src
 
 	if (len < 20)
 		return -EBADMSG;
-	header_len = (packet[0] & 15u) * 4u;
+	header_len = (size_t)(packet[0] & 15u) * 4;
 	total = (size_t)packet[2] << 8 | packet[3];
 	if (header_len < 20 || total < header_len || total > len)
 		return -EBADMSG;

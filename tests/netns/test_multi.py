@@ -191,3 +191,20 @@ def test_certificate_of_another_network(lab):
     right, _ = Authority.get("home").issue("alice", "--address", "10.7.0.1/24")
     home[0].configure("Node", Certificate=right, PrivateKey=other_key)
     assert "is not for the key in" in home[0].refuse()
+
+
+def test_address_issued_anew(lab):
+    """Two certificates with one address: the node that is there has it, not the one that has left."""
+    alice, bob, carol = lab.internet("alice", "bob", "carol")
+    gate = lab.daemon(alice)
+    first = lab.daemon(bob, peers=["alice"], address="10.7.0.77/24")
+    gate.start()
+    first.start()
+    gate.wait_up(first)
+    assert ping(gate, "10.7.0.77").lost == 0
+    first.stop()
+    second = lab.daemon(carol, peers=["alice"], address="10.7.0.77/24")
+    second.start()
+    gate.wait_up(second)
+    gate.machine.ip("neigh flush dev smesh0")
+    assert ping(gate, "10.7.0.77").lost == 0

@@ -465,6 +465,16 @@ uint32_t sim_links(struct sim_world *w, uint32_t id, uint32_t peer)
 	return n;
 }
 
+uint32_t sim_started(struct sim_world *w, uint32_t id, uint32_t peer)
+{
+	const struct sm_peer *p = sim_peer_of(w, id, peer);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; p && i < SM_PEER_SESSIONS_MAX; i++)
+		n += p->session[i] && p->session[i]->started;
+	return n;
+}
+
 uint32_t sim_sessions(struct sim_world *w, uint32_t id, uint32_t peer)
 {
 	const struct sm_peer *p = sim_peer_of(w, id, peer);

@@ -143,6 +143,8 @@ bool sim_connected(struct sim_world *w, uint32_t a, uint32_t b);
 bool sim_all_connected(struct sim_world *w);
 /** sim_links() - Return: connections that @id holds to @peer, of any state */
 uint32_t sim_links(struct sim_world *w, uint32_t id, uint32_t peer);
+/** sim_started() - Return: sessions of node @id with @peer that have keys */
+uint32_t sim_started(struct sim_world *w, uint32_t id, uint32_t peer);
 uint32_t sim_sessions(struct sim_world *w, uint32_t id, uint32_t peer);
 /** sim_addr_is() - Return: true if @id sends to where @peer is now */
 bool sim_addr_is(struct sim_world *w, uint32_t id, uint32_t peer);

@@ -600,6 +600,33 @@ static void test_pins(void **state)
 	sm_trust_unref(trust);
 }
 
+/* A reload must not bring back a list that has been replaced. */
+static void test_older_list(void **state)
+{
+	struct sm_trust *old = trust_with_ca(), *fresh = trust_with_ca(), *empty;
+	struct sm_crl *two = make_crl(2, NULL, 0), *three = make_crl(3, NULL, 0);
+
+	(void)state;
+	assert_false(sm_trust_is_older(fresh, old, error));
+	assert_int_equal(sm_trust_add_crl(old, three, error), 0);
+	assert_true(sm_trust_is_older(fresh, old, error));
+	assert_int_equal(sm_trust_add_crl(fresh, two, error), 0);
+	assert_true(sm_trust_is_older(fresh, old, error));
+	assert_string_equal(error, "the revocation list is number 2, in use is number 3: bring the "
+				   "newer one");
+	assert_false(sm_trust_is_older(old, fresh, NULL));
+	assert_int_equal(sm_trust_add_crl(fresh, three, error), 0);
+	assert_false(sm_trust_is_older(fresh, old, error));
+	/* Another CA's lists say nothing. */
+	assert_int_equal(sm_trust_new(network, &empty), 0);
+	assert_false(sm_trust_is_older(empty, old, error));
+	sm_crl_free(two);
+	sm_crl_free(three);
+	sm_trust_unref(old);
+	sm_trust_unref(fresh);
+	sm_trust_unref(empty);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -607,7 +634,7 @@ int main(void)
 		cmocka_unit_test(test_times),    cmocka_unit_test(test_add_ca),
 		cmocka_unit_test(test_crl_file), cmocka_unit_test(test_revoked),
 		cmocka_unit_test(test_two_cas),  cmocka_unit_test(test_identity_again),
-		cmocka_unit_test(test_pins),
+		cmocka_unit_test(test_pins),     cmocka_unit_test(test_older_list),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
