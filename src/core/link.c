@@ -551,6 +551,9 @@ void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_sessio
 	case SM_MSG_PING: {
 		const struct sm_msg pong = {.type = SM_MSG_PONG, .ping = msg.ping};
 
+		if (peer->ponged_us && now_us < peer->ponged_us + SM_PONG_US)
+			break;
+		peer->ponged_us = now_us;
 		if (!link)
 			sm_peer_send_msg(peer, &pong, now_us);
 		else

@@ -512,7 +512,7 @@ static void probe_second(struct sm_peer *peer, struct sm_session *s, uint64_t no
 	uint64_t sent;
 	const uint64_t received = sm_session_packets(s, &sent);
 	uint32_t count;
-	const unsigned change = sm_path_tick(&s->path, received != s->rx_seen, sent != s->tx_seen,
+	const unsigned change = sm_path_tick(&s->path, received > s->rx_seen, sent > s->tx_seen,
 					     peer->node->config.keepalive_us, now_us, ask, &count);
 
 	for (uint32_t i = 0; i < count; i++)

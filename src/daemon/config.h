@@ -194,7 +194,7 @@ SM_MUST_CHECK int sm_config_check_files(const struct sm_config *cfg,
 enum sm_config_change {
 	SM_CONFIG_CHANGE_PEERS = 1u << 0,
 	SM_CONFIG_CHANGE_LOG = 1u << 1,
-	SM_CONFIG_CHANGE_TRUST = 1u << 2,    /* CA, CRL */
+	SM_CONFIG_CHANGE_TRUST = 1u << 2,    /* CA, CRL, AccessKey */
 	SM_CONFIG_CHANGE_IDENTITY = 1u << 3, /* Certificate, PrivateKey, PassphraseFile */
 	SM_CONFIG_CHANGE_RESTART = 1u << 4,  /* anything else: needs a restart */
 };

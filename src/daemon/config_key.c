@@ -106,7 +106,7 @@ const struct sm_config_row sm_config_rows[] = {
 		AT(network.access_key),
 		.expected = "the path of a file with 64 hexadecimal digits",
 		.help = "Secret of all members without which the control port stays silent",
-		.change = SM_CONFIG_CHANGE_RESTART,
+		.change = SM_CONFIG_CHANGE_TRUST,
 	},
 	{
 		.section = SM_CONFIG_NETWORK,

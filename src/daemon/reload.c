@@ -26,6 +26,7 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 	struct sm_credentials credentials = {0};
 	struct sm_config *fresh = NULL;
 	char restart[SM_CONFIG_RESTART_MAX] = "";
+	enum sm_config_policy policy = d->config->network.policy, wanted;
 	unsigned changed;
 	int err = -ENOMEM;
 
@@ -50,7 +51,10 @@ int sm_reload(struct sm_daemon *d, char *ret_note, char *error)
 		err = -EINVAL;
 		goto out;
 	}
+	wanted = fresh->network.policy;
+	fresh->network.policy = policy; /* takes a restart: the data ciphers follow it, too */
 	err = sm_credentials_load(fresh, &credentials, error);
+	fresh->network.policy = wanted;
 	if (err)
 		goto out;
 	if (strcmp(credentials.self.name, d->credentials.self.name) != 0 ||
