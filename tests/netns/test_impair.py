@@ -247,9 +247,10 @@ def test_passes_everything():
         assert "1 received" in wire.ping("-c", "1", "-s", "1472", "-M", "do")
         tcp_transfer(wire, 16 << 20)
         stats = wire.stats()
-        for direction in ("a2b", "b2a"):
+        # the data in full frames one way; acknowledgements the other way, as many as the kernel likes
+        for direction, least in (("a2b", (16 << 20) // 1460), ("b2a", 10)):
             one = stats[direction]
-            assert one["in_frames"] == one["out_frames"] > 1000
+            assert one["in_frames"] == one["out_frames"] > least
             assert one["in_bytes"] == one["out_bytes"]
         # frames as a wire sees them: no super-packets, and still full ones
         assert 1400 < stats["a2b"]["in_bytes"] / stats["a2b"]["in_frames"] <= 1514
