@@ -36,6 +36,10 @@ title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 
 cleanup() {
 	trap '' INT TERM HUP
+	# whatever runs on the machines, the command that was interrupted included
+	for name in "${nodes[@]}"; do
+		mapfile -t -O "${#pids[@]}" pids < <(ip netns pids "$tag-$name" 2>/dev/null)
+	done
 	for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
 	for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null; done
 	for name in "${nodes[@]}" net; do ip netns del "$tag-$name" 2>/dev/null; done
@@ -57,7 +61,9 @@ check() {
 	sm_) printf '%s%s$ shadowmesh %s%s\n' "$bold" "$2" "${*:3}" "$plain" ;;
 	*) printf '%s$ %s%s\n' "$bold" "$*" "$plain" ;;
 	esac
-	if "$@"; then
+	# beside us, and waited for: a signal ends the demo at once, not after the command
+	"$@" &
+	if wait $!; then
 		passed=$((passed + 1)); printf '%s   ok: %s%s\n' "$green" "$what" "$plain"
 	else
 		failed=$((failed + 1)); printf '%s   FAILED: %s%s\n' "$red" "$what" "$plain"
@@ -147,7 +153,7 @@ check "ping, IPv4" in_ ann ping -c 5 -i 0.2 -W 2 10.7.0.2
 check "ping, IPv6" in_ ann ping -c 5 -i 0.2 -W 2 "$ben6"
 check "ping, frames larger than the path (split and rejoined)" in_ cat ping -c 3 -i 0.2 -W 2 -s 8000 10.7.0.2
 check "arping" in_ ann arping -c 3 -i smesh0 10.7.0.3
-reachable() { in_ ann ip neigh show 10.7.0.2 dev smesh0 | tee /dev/stderr | grep -qE 'REACHABLE|DELAY|PROBE'; }
+reachable() { in_ ann ip neigh show 10.7.0.2 dev smesh0 | grep -E 'REACHABLE|DELAY|PROBE'; }
 check "neighbour is reachable" reachable
 check "through the tunnel, by path" sm_ ann ping -c 3 -i 0.2 ben
 
@@ -167,8 +173,9 @@ receiver=$!
 pids+=("$receiver")
 listening_nc() { in_ ben ss -Hltn | grep -q ':7777 '; }
 until_ 5 listening_nc || die "nc does not listen"
-send() { in_ cat nc -N 10.7.0.2 7777 <sent && wait "$receiver"; }
+send() { in_ cat nc -N 10.7.0.2 7777 <sent; }
 check "20 MB sent from cat to ben" send
+wait "$receiver"
 sha256sum sent received
 check "checksums agree" cmp sent received
 
