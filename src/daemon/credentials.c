@@ -20,6 +20,15 @@ static int passphrase_from_file(void *arg, char *buf, size_t size)
 	return sm_config_read_passphrase(config->node.passphrase_file, buf, size, error);
 }
 
+/* Names the file, unless @why begins with it as the loaders' sentences do */
+static void explain(char *error, const char *what, const char *path, const char *why)
+{
+	const bool named = strncmp(why, path, strlen(path)) == 0;
+
+	snprintf(error, SM_DAEMON_ERROR_MAX, "%s %.200s%s%.280s", what, named ? "" : path,
+		 named ? "" : ": ", why);
+}
+
 static int network_id(const struct sm_config *config, uint8_t ret_id[SM_NETWORK_ID_LEN])
 {
 	if (!config->network.has_id)
@@ -79,8 +88,7 @@ static int add_authorities(const struct sm_config *config, struct sm_credentials
 		if (!err)
 			err = sm_trust_add_ca(c->trust, ca, why);
 		if (err)
-			snprintf(error, SM_DAEMON_ERROR_MAX, "CA %.200s: %s",
-				 config->network.ca.path[i], why);
+			explain(error, "CA", config->network.ca.path[i], why);
 		sm_cert_free(ca);
 	}
 	for (uint32_t i = 0; !err && i < config->network.crl.count; i++) {
@@ -90,8 +98,7 @@ static int add_authorities(const struct sm_config *config, struct sm_credentials
 		if (!err)
 			err = sm_trust_add_crl(c->trust, crl, why);
 		if (err)
-			snprintf(error, SM_DAEMON_ERROR_MAX, "CRL %.200s: %s",
-				 config->network.crl.path[i], why);
+			explain(error, "CRL", config->network.crl.path[i], why);
 		sm_crl_free(crl);
 	}
 	return err;
@@ -106,8 +113,7 @@ static int load_certified(const struct sm_config *config, struct sm_credentials 
 	if (!err)
 		err = sm_cert_identity(c->cert, &c->self, why);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "certificate %.200s: %s",
-			 config->node.certificate, why);
+		explain(error, "certificate", config->node.certificate, why);
 		return err;
 	}
 	if (!sm_cert_matches_key(c->cert, c->key)) {
@@ -126,8 +132,7 @@ static int load_certified(const struct sm_config *config, struct sm_credentials 
 	/* an expired certificate of our own is no reason to stay down: it may be renewed by a reload */
 	err = sm_trust_check(c->trust, c->cert, sm_clock_wall_s(), &c->self, &reason, why);
 	if (err == -EKEYREJECTED) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "certificate %.200s: %s",
-			 config->node.certificate, why);
+		explain(error, "certificate", config->node.certificate, why);
 		return err;
 	}
 	if (err)
@@ -146,8 +151,7 @@ int sm_credentials_load(const struct sm_config *config, struct sm_credentials *r
 	err = sm_key_load(config->node.private_key, passphrase_from_file, (void *)(uintptr_t)config,
 			  &c.key, why);
 	if (err) {
-		snprintf(error, SM_DAEMON_ERROR_MAX, "private key %.200s: %.280s",
-			 config->node.private_key, why);
+		explain(error, "private key", config->node.private_key, why);
 		goto out;
 	}
 	err = sm_config_is_pinned(config) ? load_pinned(config, &c, error)

@@ -24,8 +24,11 @@ static int fail(char *error, int err, const char *what, const char *why)
 
 static int lock_failed(char *error, int err)
 {
-	snprintf(error, SM_DAEMON_ERROR_MAX, "cannot make a lock in %s: %s", sm_lock_runtime_dir(),
-		 strerror(-err));
+	snprintf(error, SM_DAEMON_ERROR_MAX, "cannot make a lock in %s: %s%s",
+		 sm_lock_runtime_dir(), strerror(-err),
+		 err == -EACCES || err == -EPERM
+			 ? ": run as root, or choose another SHADOWMESH_RUNTIME_DIR"
+			 : "");
 	return err;
 }
 
@@ -50,11 +53,16 @@ static int take_port_lock(struct sm_daemon *d, bool udp, uint16_t port, int *ret
 	return 0;
 }
 
-static int port_taken(bool udp, uint16_t port, int err, char *error)
+static int port_taken(bool udp, const struct sm_addr *at, uint16_t port, int err, char *error)
 {
-	char holder[SM_HOLDER_MAX];
+	char holder[SM_HOLDER_MAX], text[SM_ADDR_STRLEN];
 
-	if (err != -EADDRINUSE)
+	if (err == -EADDRNOTAVAIL)
+		snprintf(error, SM_DAEMON_ERROR_MAX,
+			 "cannot bind %s port %u: no interface of this machine has the address %s: "
+			 "another [Transport] Listen",
+			 udp ? "UDP" : "TCP", port, sm_addr_format_ip(at, text));
+	else if (err != -EADDRINUSE)
 		snprintf(error, SM_DAEMON_ERROR_MAX, "cannot bind %s port %u: %s",
 			 udp ? "UDP" : "TCP", port, strerror(-err));
 	else if (!sm_lock_port_holder(udp, port, holder))
@@ -119,7 +127,7 @@ static int open_sockets(struct sm_daemon *d, char *error)
 					   &d->udp_mapped);
 
 		if (fd < 0)
-			return port_taken(true, d->data_port, fd, error);
+			return port_taken(true, to, d->data_port, fd, error);
 		d->udp_fd[i] = fd;
 		if (!d->data_port)
 			d->data_port = bound_port(fd);
