@@ -385,6 +385,19 @@ static int node_key(const struct sm_cli_command *self, const struct issue *in,
 	return sm_key_generate(ret_key) == 0 ? SM_EXIT_OK : sm_cli_fail(self, "cannot make a key");
 }
 
+/* A list names keys, and for good: a certificate for such a key would be refused by every node */
+static int check_key(const struct sm_cli_command *self, const struct sm_ca_store *store,
+		     const struct issue *in, const struct sm_key *key)
+{
+	uint8_t fingerprint[SM_FINGERPRINT_LEN];
+
+	if (sm_key_fingerprint(key, fingerprint) != 0)
+		return sm_cli_fail(self, "cannot take the key's fingerprint");
+	if (!in->force && store->crl && sm_crl_revokes(store->crl, NULL, 0, fingerprint))
+		return sm_cli_fail(self, "this key is revoked; cure: a new key for the node");
+	return SM_EXIT_OK;
+}
+
 static int deliver(const struct sm_cli_command *self, const struct issue *in,
 		   const struct sm_ca_store *store, const struct sm_key *key, bool made,
 		   const struct sm_cert *cert)
@@ -430,6 +443,8 @@ static int issue(const struct sm_cli_command *self, struct issue *in, struct sm_
 	}
 	memcpy(in->id.network_id, store->network_id, SM_NETWORK_ID_LEN);
 	code = node_key(self, in, &key, &made);
+	if (code == SM_EXIT_OK)
+		code = check_key(self, store, in, key);
 	if (code == SM_EXIT_OK)
 		code = sm_ca_store_key(self, store, in->passphrase_file, &ca_key);
 	if (code != SM_EXIT_OK)
@@ -486,7 +501,8 @@ static const struct sm_cli_command ca_issue = {
 		"  --dir DIR               the CA's folder (default: $SHADOWMESH_CA, else the one\n"
 		"                          folder NETWORK-ca here)\n"
 		"  --passphrase-file FILE  passphrase of the CA's key (default: asked)\n"
-		"  --force                 even if the address belongs to another node\n"
+		"  --force                 even if the address belongs to another node, the request has\n"
+		"                          another name, or the key is revoked\n"
 		"\n"
 		"Examples:\n"
 		"  shadowmesh ca issue alice --address 10.7.0.2/24\n"

@@ -275,11 +275,35 @@ def test_authority_keeps_its_books(folder):
     info = json.loads(ours("ca", "show", "--json"))
     assert info["crl"] == {"number": 3, "entries": 1}
     assert info["issued"] == 3
-    # A revoked holder's address is free again
+    # A revoked holder's address is free again, its key is none for ever
     ours("ca", "revoke", "alice")
+    assert "this key is revoked" in ours("ca", "issue", "alice", "--key", "alice.key", code=1)
     ours("ca", "issue", "carol", "--address", "10.7.0.2/24")
     os.chmod("home-ca/ca.key", 0o644)
     assert "chmod 600" in ours("ca", "issue", "dave", code=1)
+
+
+def test_config_check_reads_what_the_files_hold(folder):
+    ours("ca", "init", "home")
+    ours("ca", "issue", "alice")
+    ours("ca", "issue", "bob", "--valid", "10d")
+
+    def check(code, **other):
+        files = {"ca": "home-ca/ca.pem", "crl": "home-ca/crl.pem", "cert": "alice.pem",
+                 "key": "alice.key"} | other
+        (folder / "home.conf").write_text(
+            f"[Network]\nName = home\nCA = {files['ca']}\nCRL = {files['crl']}\n"
+            f"[Node]\nCertificate = {files['cert']}\nPrivateKey = {files['key']}\n")
+        return ours("config", "check", "home.conf", code=code)
+
+    assert check(0) == "home.conf: good\n"
+    assert "is not for the key in" in check(1, key="bob.key")
+    assert "a network and no node" in check(1, cert="home-ca/ca.pem")
+    assert "not a CA certificate" in check(1, ca="alice.pem")
+    assert "no revocation list" in check(1, crl="alice.pem")
+    assert "home.conf:4: [Network] CRL: " in check(1, crl="none.pem")
+    assert "warning: home.conf: our certificate expires in" in check(0, cert="bob.pem",
+                                                                    key="bob.key")
 
 
 @pytest.mark.parametrize("args", [
