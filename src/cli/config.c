@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "daemon/config.h"
+#include "daemon/daemon.h"
 
 #include <stdlib.h>
 
@@ -66,7 +67,6 @@ static int check_run(const struct sm_cli_command *self, int argc, char **argv)
 		SM_CLI_OPTIONS_END,
 	};
 	struct sm_config_errors *errors;
-	struct sm_config *config = NULL;
 	bool json = false;
 	int opt, r;
 
@@ -80,14 +80,11 @@ static int check_run(const struct sm_cli_command *self, int argc, char **argv)
 	errors = calloc(1, sizeof(*errors));
 	if (errors == NULL)
 		return sm_cli_fail(self, "out of memory");
-	r = sm_config_load(argv[optind], &config, errors);
-	if (r == 0)
-		r = sm_config_check_files(config, errors);
+	r = sm_daemon_check(argv[optind], errors);
 	if (json)
 		print_as_json(r == 0, argv[optind], errors);
 	else
 		print_as_text(r == 0, argv[optind], errors);
-	sm_config_free(config);
 	free(errors);
 	return r == 0 ? SM_EXIT_OK : SM_EXIT_FAILURE;
 }
@@ -96,7 +93,7 @@ static const struct sm_cli_command check = {
 	.name = "config check",
 	.synopsis = "FILE [--json]",
 	.summary = "say what is wrong with a configuration",
-	.help = "Reads the whole file and looks at the files that it names. Prints every error with its line\n"
+	.help = "Reads the whole file, and the keys and certificates that it names. Prints every error with its line\n"
 		"and what was expected; exits with 0 if 'shadowmesh up' would accept it.\n"
 		"\n"
 		"options:\n"

@@ -423,6 +423,8 @@ out:
 		sm_config_free(p.cfg);
 		return err;
 	}
+	static_assert(sizeof(p.cfg->line) == sizeof(p.at.row), "a line for each row");
+	memcpy(p.cfg->line, p.at.row, sizeof(p.at.row));
 	*ret_cfg = p.cfg;
 	return 0;
 }

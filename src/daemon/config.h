@@ -121,8 +121,11 @@ struct sm_config_control {
 	char *group;  /* may be NULL */
 };
 
+#define SM_CONFIG_ROW_MAX 64u
+
 struct sm_config {
 	char *file;
+	uint32_t line[SM_CONFIG_ROW_MAX]; /* of each key outside [Peer], by its row; 0: not given */
 	struct sm_config_network network;
 	struct sm_config_node node;
 	struct sm_config_interface interface;

@@ -56,10 +56,7 @@ void sm_config_complain(const struct sm_config_places *at, uint32_t line, const 
 	va_end(ap);
 }
 
-static void warn(const struct sm_config_places *at, uint32_t line, const char *fmt, ...)
-	SM_PRINTF(3, 4);
-
-static void warn(const struct sm_config_places *at, uint32_t line, const char *fmt, ...)
+void sm_config_warn(const struct sm_config_places *at, uint32_t line, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -90,8 +87,9 @@ static void check_with_ca(const struct sm_config *cfg, const struct sm_config_pl
 	if (!cfg->node.certificate)
 		sm_config_complain(at, 0, "[Node] Certificate: missing, needed with [Network] CA");
 	if (name)
-		warn(at, name,
-		     "[Node] Name: has no effect together with CA, whose certificates say it");
+		sm_config_warn(
+			at, name,
+			"[Node] Name: has no effect together with CA, whose certificates say it");
 	for (uint32_t i = 0; i < cfg->peer_count; i++) {
 		if (cfg->peers[i].address.count)
 			sm_config_complain(at, cfg->peers[i].line,
@@ -110,8 +108,9 @@ static void check_pinned(const struct sm_config *cfg, const struct sm_config_pla
 	uint32_t certificate = line_of(at, SM_CONFIG_NODE, "Certificate");
 
 	if (certificate)
-		warn(at, certificate,
-		     "[Node] Certificate: has no effect without a CA; the key is what counts");
+		sm_config_warn(
+			at, certificate,
+			"[Node] Certificate: has no effect without a CA; the key is what counts");
 	if (crl)
 		sm_config_complain(at, crl, "[Network] CRL: not without CA, which signs it");
 	if (!*cfg->node.name)
@@ -190,10 +189,11 @@ static void check_peers(const struct sm_config *cfg, const struct sm_config_plac
 			sm_config_complain(at, peer->line, "[Peer] Name: '%s' is this node itself",
 					   peer->name);
 		if (!peer->endpoints.count && !cfg->transport.control_port)
-			warn(at, peer->line,
-			     "[Peer] Endpoint: '%s' has none and [Transport] ControlPort is 0, so "
-			     "neither can reach the other",
-			     peer->name);
+			sm_config_warn(
+				at, peer->line,
+				"[Peer] Endpoint: '%s' has none and [Transport] ControlPort is 0, so "
+				"neither can reach the other",
+				peer->name);
 	}
 }
 
@@ -219,9 +219,10 @@ static void check_interface(const struct sm_config *cfg, const struct sm_config_
 				   "[Interface] MAC: not together with [Network] Mode = tun, which "
 				   "has no MAC addresses");
 	else if (mac)
-		warn(at, mac,
-		     "[Interface] MAC: peers protect the derived address only, this one can be "
-		     "taken over");
+		sm_config_warn(
+			at, mac,
+			"[Interface] MAC: peers protect the derived address only, this one can be "
+			"taken over");
 }
 
 static bool is_any(const struct sm_addr *a)
@@ -326,8 +327,8 @@ static int open_checked(const char *path, bool secret, char *error)
 	return err ? err : fd;
 }
 
-static void check_file(const struct sm_config_places *at, const char *key, const char *path,
-		       bool secret)
+static void check_file(const struct sm_config_places *at, enum sm_config_section section,
+		       const char *key, const char *path, bool secret)
 {
 	char error[SM_CONFIG_ERROR_MAX];
 	int fd;
@@ -336,32 +337,35 @@ static void check_file(const struct sm_config_places *at, const char *key, const
 		return;
 	fd = open_checked(path, secret, error);
 	if (fd < 0)
-		sm_config_complain(at, 0, "%s: %s", key, error);
+		sm_config_complain(at, line_of(at, section, key), "[%s] %s: %s",
+				   sm_config_section_name(section), key, error);
 	else
 		close(fd);
 }
 
 int sm_config_check_files(const struct sm_config *cfg, struct sm_config_errors *errors)
 {
-	const struct sm_config_places at = {.file = cfg->file, .errors = errors};
+	struct sm_config_places at = {.file = cfg->file, .errors = errors};
 	uint32_t before = errors->count + errors->dropped;
 	char error[SM_CONFIG_ERROR_MAX];
 	uint8_t key[ACCESS_KEY_LEN];
 
+	memcpy(at.row, cfg->line, sizeof(at.row));
 	for (uint32_t i = 0; i < cfg->network.ca.count; i++)
-		check_file(&at, "[Network] CA", cfg->network.ca.path[i], false);
+		check_file(&at, SM_CONFIG_NETWORK, "CA", cfg->network.ca.path[i], false);
 	for (uint32_t i = 0; i < cfg->network.crl.count; i++)
-		check_file(&at, "[Network] CRL", cfg->network.crl.path[i], false);
+		check_file(&at, SM_CONFIG_NETWORK, "CRL", cfg->network.crl.path[i], false);
 	if (cfg->network.access_key &&
 	    sm_config_read_access_key(cfg->network.access_key, key, error))
-		sm_config_complain(&at, 0, "[Network] AccessKey: %s", error);
+		sm_config_complain(&at, line_of(&at, SM_CONFIG_NETWORK, "AccessKey"),
+				   "[Network] AccessKey: %s", error);
 	sm_wipe(key, sizeof(key));
-	check_file(&at, "[Node] Certificate", cfg->node.certificate, false);
-	check_file(&at, "[Node] PrivateKey", cfg->node.private_key, true);
-	check_file(&at, "[Node] PassphraseFile", cfg->node.passphrase_file, true);
+	check_file(&at, SM_CONFIG_NODE, "Certificate", cfg->node.certificate, false);
+	check_file(&at, SM_CONFIG_NODE, "PrivateKey", cfg->node.private_key, true);
+	check_file(&at, SM_CONFIG_NODE, "PassphraseFile", cfg->node.passphrase_file, true);
 	if (cfg->control.group && !getgrnam(cfg->control.group))
-		sm_config_complain(&at, 0, "[Control] Group: there is no group '%s'",
-				   cfg->control.group);
+		sm_config_complain(&at, line_of(&at, SM_CONFIG_CONTROL, "Group"),
+				   "[Control] Group: there is no group '%s'", cfg->control.group);
 	return errors->count + errors->dropped > before ? -EINVAL : 0;
 }
 

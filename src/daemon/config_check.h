@@ -22,6 +22,9 @@ struct sm_config_places {
 /** sm_config_complain() - Add an error; @line 0: the file as a whole */
 void sm_config_complain(const struct sm_config_places *at, uint32_t line, const char *fmt, ...)
 	SM_PRINTF(3, 4);
+/** sm_config_warn() - The same, of what may stay */
+void sm_config_warn(const struct sm_config_places *at, uint32_t line, const char *fmt, ...)
+	SM_PRINTF(3, 4);
 void sm_config_vcomplain(const struct sm_config_places *at, uint32_t line, bool warning,
 			 const char *fmt, va_list ap) SM_PRINTF(4, 0);
 

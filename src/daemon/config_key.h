@@ -66,8 +66,6 @@ struct sm_config_row {
 	enum sm_config_change change;
 };
 
-#define SM_CONFIG_ROW_MAX 64u
-
 extern const struct sm_config_row sm_config_rows[];
 extern const uint32_t sm_config_row_count; /* at most SM_CONFIG_ROW_MAX */
 

@@ -5,6 +5,7 @@
 #include "daemon/state.h"
 
 #include "base/clock.h"
+#include "daemon/config_check.h"
 
 #include <grp.h>
 #include <signal.h>
@@ -163,18 +164,40 @@ static int run(struct sm_daemon *d)
 	return d->failed ? 1 : 0;
 }
 
-static int check(struct sm_daemon *d)
+/* What is logged about the credentials, as warnings about the configuration */
+static void to_warnings(void *arg, enum sm_log_level level, const char *text)
 {
+	if (level <= SM_LOG_WARN)
+		sm_config_warn(arg, 0, "%s", text);
+}
+
+int sm_daemon_check(const char *path, struct sm_config_errors *errors)
+{
+	struct sm_config_places at = {.file = path, .errors = errors};
+	struct sm_credentials credentials = {0};
+	struct sm_config *config = NULL;
 	char error[SM_DAEMON_ERROR_MAX] = "";
-	int err = load_config(d, error);
+	int err = sm_config_load(path, &config, errors);
 
 	if (!err)
-		err = sm_credentials_load(d->config, &d->credentials, error);
-	if (err)
-		sm_error("%s", error);
-	sm_credentials_done(&d->credentials);
-	sm_config_free(d->config);
-	return err ? 1 : 0;
+		err = sm_config_check_files(config, errors);
+	if (!err && sm_crypto_init()) {
+		sm_config_complain(&at, 0, "the cryptographic library lacks what is needed: %s",
+				   sm_crypto_version());
+		err = -ENOTSUP;
+	}
+	if (!err) {
+		sm_log_set_sink(to_warnings, &at);
+		err = sm_credentials_load(config, &credentials, error);
+		if (err)
+			sm_config_complain(&at, 0, "%s", error);
+		else
+			sm_credentials_warn(&credentials);
+		sm_log_set_sink(NULL, NULL);
+	}
+	sm_credentials_done(&credentials);
+	sm_config_free(config);
+	return err;
 }
 
 int sm_daemon_run(const struct sm_daemon_options *options)
@@ -197,8 +220,6 @@ int sm_daemon_run(const struct sm_daemon_options *options)
 		sm_error("the cryptographic library lacks what is needed: %s", sm_crypto_version());
 		return 1;
 	}
-	if (options->check_only)
-		return check(&d);
 	/* a reload must find it from wherever the daemon then is */
 	d.config_path = realpath(options->config_path, NULL);
 	if (!d.config_path) {

@@ -12,13 +12,11 @@
  * @config_path:        configuration file
  * @detach:             go to the background once ready
  * @log_level_override: enum sm_log_level, or -1: as configured
- * @check_only:         read and check everything, start nothing
  */
 struct sm_daemon_options {
 	const char *config_path;
 	bool detach;
 	int log_level_override;
-	bool check_only;
 };
 
 /**
@@ -28,5 +26,16 @@ struct sm_daemon_options {
  * Return: exit code: 0 after an orderly end, 1 after a failure, which was reported
  */
 int sm_daemon_run(const struct sm_daemon_options *options);
+
+struct sm_config_errors;
+
+/**
+ * sm_daemon_check() - Would sm_daemon_run() take this configuration and the files that it names?
+ * @errors: appended to; not cleared
+ *
+ * Context: as sm_daemon_run(); log lines meanwhile become warnings in @errors
+ * Return: 0; or -errno with at least one entry more in @errors
+ */
+SM_MUST_CHECK int sm_daemon_check(const char *path, struct sm_config_errors *errors);
 
 #endif

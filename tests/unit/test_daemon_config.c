@@ -834,20 +834,20 @@ static void test_check_files(void **state)
 	assert_int_equal(sm_config_check_files(cfg, &errors), -EINVAL);
 	assert_int_equal(errors.count, 4);
 	snprintf(want, sizeof(want),
-		 "home.conf: [Network] CRL: %s/l.crl: No such file or directory", dir);
+		 "home.conf:4: [Network] CRL: %s/l.crl: No such file or directory", dir);
 	assert_string_equal(errors.text[0], want);
 	snprintf(want, sizeof(want),
-		 "home.conf: [Network] AccessKey: %s/a: does not hold 64 hexadecimal digits and "
+		 "home.conf:5: [Network] AccessKey: %s/a: does not hold 64 hexadecimal digits and "
 		 "nothing else",
 		 dir);
 	assert_string_equal(errors.text[1], want);
 	snprintf(
 		want, sizeof(want),
-		"home.conf: [Node] PrivateKey: %s/k: others have access (mode 0644): 'chmod 600' it",
+		"home.conf:8: [Node] PrivateKey: %s/k: others have access (mode 0644): 'chmod 600' it",
 		dir);
 	assert_string_equal(errors.text[2], want);
 	assert_string_equal(errors.text[3],
-			    "home.conf: [Control] Group: there is no group 'no-such-group'");
+			    "home.conf:11: [Control] Group: there is no group 'no-such-group'");
 	sm_config_free(cfg);
 }
 
