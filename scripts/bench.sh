@@ -5,7 +5,7 @@
 # reference in the same run: handshake, memory, ping, TCP, UDP, time from start
 # to the first ping. Writes build/bench/tunnel.json and prints its tables.
 #
-# usage: bench.sh [--quick] [--rounds N] [PART...]
+# usage: bench.sh [--quick] [--rounds N] [--set SECTION.KEY=VALUE]... [PART...]
 #        bench.sh --markdown | --write-doc      tables of the last run, printed
 #                                               or put into docs/PERFORMANCE.md
 #   PART      handshake, memory, latency, tcp, udp, startup, perf; default: all

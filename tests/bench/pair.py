@@ -70,7 +70,8 @@ def end(process, wait=0.0):
 class Pair:
     """alice and bob; only alice has the other's endpoint, so that both never dial at once."""
 
-    def __init__(self, level="info"):
+    def __init__(self, level="info", settings=()):
+        """settings: (section, key, value) over the defaults of both"""
         self.lab = laboratory.Lab()
         alice, bob = self.lab.machine("alice"), self.lab.machine("bob")
         self.lab.cable(alice, "eth0", bob, "eth0")
@@ -78,6 +79,8 @@ class Pair:
             machine.ip4 = f"198.51.100.{machine.number}"
             machine.ip(f"addr add {machine.ip4}/24 dev eth0")
         sections = {"Log": {"Level": level}}
+        for section, key, value in settings:
+            sections.setdefault(section, {})[key] = value
         self.alice = self.lab.daemon(alice, peers=["bob"], sections=sections)
         self.bob = self.lab.daemon(bob, peers=[{"Name": "alice"}], sections=sections)
 

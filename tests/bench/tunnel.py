@@ -68,8 +68,17 @@ def perf(pair, seconds):
                         for share, dso, symbol in rows[:TOP_SYMBOLS]]}
 
 
-def measure(parts, rounds, quick):
-    result = {"environment": environment(), "rounds": rounds, "quick": quick}
+def setting(text):
+    """Interface.TxQueueLen=50 as (section, key, value)"""
+    name, _, value = text.partition("=")
+    section, _, key = name.partition(".")
+    if not (section and key and value):
+        raise argparse.ArgumentTypeError("SECTION.KEY=VALUE is wanted, such as Interface.TxQueueLen=50")
+    return section, key, value
+
+
+def measure(parts, rounds, quick, settings):
+    result = {"environment": environment(), "rounds": rounds, "quick": quick, "settings": settings}
     if "handshake" in parts:
         result["handshake"] = handshake.measure(3 if quick else 20)
     if "memory" in parts:
@@ -77,7 +86,7 @@ def measure(parts, rounds, quick):
     if "startup" in parts:
         result["startup"] = startup.measure(3 if quick else 10)
     result["profile"] = {}
-    with Pair() as pair:
+    with Pair(settings=settings) as pair:
         pair.start()
         if "latency" in parts:
             pings = 300 if quick else 2500
@@ -118,6 +127,9 @@ def main():
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison (5)")
     parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
+    parser.add_argument("--set", type=setting, action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        dest="settings",
+                        help="in both configurations, for latency, tcp, udp and perf; may be repeated")
     parser.add_argument("--json", default=FILE, metavar="FILE", help=f"result ({FILE})")
     parser.add_argument("--markdown", action="store_true", help="measure nothing: tables of the last run")
     parser.add_argument("--write-doc", action="store_true", help="the same, into docs/PERFORMANCE.md")
@@ -135,7 +147,8 @@ def main():
     unknown = set(options.parts) - set(PARTS)
     if unknown or options.rounds < 1:
         parser.error(f"unknown part {', '.join(sorted(unknown))}" if unknown else "--rounds is at least 1")
-    result = measure(options.parts or PARTS, 1 if options.quick else options.rounds, options.quick)
+    result = measure(options.parts or PARTS, 1 if options.quick else options.rounds, options.quick,
+                     options.settings)
     os.makedirs(os.path.dirname(os.path.abspath(options.json)), exist_ok=True)
     with open(options.json, "w") as file:
         json.dump(result, file, indent=1)
