@@ -3,7 +3,7 @@
 What the tests of faults share: flows of numbered datagrams, in which holes are looked for, and transfers that
 go on until they are told to end.
 
-A fault's end is a moment of time.monotonic(); "resumed" means that from some datagram on, sent after
+A fault's end is a moment of now(); "resumed" means that from some datagram on, sent after
 that moment, a run of them arrived without a hole, and its first arrival is what counts.
 """
 
@@ -15,9 +15,8 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 
-from lab import SLOW, SO_RCVBUFFORCE, family_of, machine_of, patterned, wait_for
+from lab import SLOW, SO_RCVBUFFORCE, family_of, machine_of, now, patterned, wait_for
 
 INTERVAL = 0.02  # seconds between the datagrams of a flow
 RUN = 10         # so many without a hole are no accident
@@ -50,16 +49,16 @@ class Flow:
         self.thread.start()
 
     def run(self):
-        due = time.monotonic()
+        due = now()
         while not self.ended.is_set():
-            left = INTERVAL if self.held else due - time.monotonic()
+            left = INTERVAL if self.held else due - now()
             if left <= 0:
-                self.sent.append(time.monotonic())
+                self.sent.append(now())
                 # no interface, no route, no neighbour: all that is loss
                 with contextlib.suppress(OSError):
                     self.sender.sendto(struct.pack("!I", len(self.sent) - 1) + self.body,
                                        (self.address, self.port))
-                due = max(due + self.interval, time.monotonic() - 10 * self.interval)
+                due = max(due + self.interval, now() - 10 * self.interval)
             elif select.select([self.receiver], [], [], left)[0]:
                 self.receive()
         self.receive()
@@ -71,7 +70,7 @@ class Flow:
                 number = struct.unpack_from("!I", data)[0] if len(data) >= 4 else -1
                 if data[4:] != self.body or number >= len(self.sent):
                     self.problems.append(f"a datagram of other bytes came: {data[:32].hex()}")
-                self.arrived.append((time.monotonic(), number))
+                self.arrived.append((now(), number))
 
     def resumed(self, since, run=RUN):
         """Seconds from that moment to the first arrival of a whole run sent after it; None: not yet."""
@@ -129,7 +128,7 @@ class Flow:
         """How many of those sent have not arrived (yet)."""
         return len(self.sent) - len({number for _, number in self.arrived[:]})
 
-    def stop_whole(self, allowed=lambda: 0, timeout=3.0):
+    def stop_whole(self, allowed=lambda: 0, timeout=10.0):
         """Sends no more and waits for what is on its way; an AssertionError if more than that is missing."""
         self.held = True
         wait_for(lambda: self.missing() <= allowed(), timeout,
@@ -146,7 +145,7 @@ class Flows:
         self.wait_running()
 
     def wait_running(self):
-        begin = time.monotonic()
+        begin = now()
         for flow in self.flows:
             flow.wait_resumed(begin, 5)
 
@@ -214,12 +213,12 @@ class Transfer:
 
     def send(self):
         blocks = [patterned(i, 65536 + i) for i in range(16)]
-        begin = time.monotonic()
+        begin = now()
         try:
             for block in itertools.cycle(blocks):
                 if self.ending.is_set():
                     break
-                ahead = self.sent / self.rate - (time.monotonic() - begin)
+                ahead = self.sent / self.rate - (now() - begin)
                 if ahead > 0:
                     self.ending.wait(ahead)
                 self.client.sendall(block)
@@ -298,7 +297,7 @@ class Block:
         if self.table:
             nft(self.machine, f"delete table inet {self.table}\n")
             self.table = None
-        return time.monotonic()
+        return now()
 
     def __enter__(self):
         return self
@@ -309,5 +308,5 @@ class Block:
 
 def pause_until(moment):
     """The length of an outage is a time, not an event: waits for that moment."""
-    wait_for(lambda: time.monotonic() >= moment, max(0.0, moment - time.monotonic()) + 5,
+    wait_for(lambda: now() >= moment, max(0.0, moment - now()) + 5,
              "the end of the outage")

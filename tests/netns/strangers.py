@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from lab import CONTROL_PORT, SANITIZED, SLOW, Authority, Daemon, sh, wait_for
+from lab import CONTROL_PORT, SANITIZED, SLOW, Authority, Daemon, now, sh, wait_for
 
 OPENSSL = os.environ.get("SM_OPENSSL") or "openssl"
 GROUP = "SecP384r1MLKEM1024"
@@ -137,9 +137,9 @@ class Openssl:
 
     def read_all(self, timeout=10):
         """All that it prints until it ends by itself."""
-        end = time.monotonic() + timeout * SLOW
+        end = now() + timeout * SLOW
         while self.read(0.1):
-            assert time.monotonic() < end, f"openssl did not end; it said {self.received!r}"
+            assert now() < end, f"openssl did not end; it said {self.received!r}"
         self.process.wait()
         self.errors.seek(0)
         return self.received.decode(errors="replace") + self.errors.read().decode(errors="replace")
@@ -213,14 +213,14 @@ class Member(Openssl):
 
     def expect(self, kind, timeout=5):
         """Waits for a message of that kind; gives its value."""
-        end = time.monotonic() + timeout * SLOW
+        end = now() + timeout * SLOW
         while True:
             for one, value in self.take():
                 self.messages.append((one, value))
                 if one == kind:
                     return value
             seen = [f"{one:#06x}" for one, _ in self.messages]
-            assert time.monotonic() < end, f"no {kind:#06x} among {seen}"
+            assert now() < end, f"no {kind:#06x} among {seen}"
             assert self.read(0.1) or self.complete(), f"it ended before {kind:#06x}; came {seen}"
 
     def complete(self):

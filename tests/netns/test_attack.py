@@ -16,7 +16,7 @@ import time
 import pytest
 
 from faults import HOLE, Flows, Transfer, nft
-from lab import (DATA_PORT, EXPERIMENTAL, Capture, Datagram, patterned, ping, wait_for)
+from lab import (DATA_PORT, EXPERIMENTAL, Capture, Datagram, now, patterned, ping, wait_for)
 
 HEADER, TAG = 16, 16  # bytes: PROTOCOL.md, "Data packets"
 
@@ -136,7 +136,7 @@ class Scene:
         with Flows(self.alice, self.bob) as flows:
             before, path = self.bob.drops(), self.bob.peer(self.alice)["path"]
             position = self.bob.log_size()
-            since = time.monotonic()
+            since = now()
             self.wire.inject_all(payloads, **options)
 
             def counted():
@@ -257,7 +257,7 @@ def test_reflected(scene):
     wire = Wire(scene.lab, scene.alice, scene.bob)
     before = scene.alice.drops().get("unknown_session", 0)
     with scene.alice.raw(EXPERIMENTAL) as into, Flows(scene.alice, scene.bob) as flows:
-        since = time.monotonic()
+        since = now()
         wire.inject_all(scene.captured)
         # as if it were for her: with her own session's index
         with wire.capture() as capture:

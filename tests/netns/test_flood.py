@@ -19,11 +19,10 @@ import resource
 import select
 import socket
 import threading
-import time
 
 import pytest
 
-from lab import CONTROL_PORT, SLOW, Lab, ping, wait_for
+from lab import CONTROL_PORT, SLOW, Lab, now, ping, wait_for
 from strangers import HELLO, READY, House, Member, client_hello, hello, message
 
 SILENT = 10000
@@ -118,8 +117,8 @@ class Flood:
         waiting = {sock.fileno(): sock for sock in batch}
         for number in waiting:
             poll.register(number, select.POLLOUT)
-        end = time.monotonic() + 3 * SLOW
-        while waiting and time.monotonic() < end:
+        end = now() + 3 * SLOW
+        while waiting and now() < end:
             for number, _ in poll.poll(100):
                 poll.unregister(number)
                 sock = waiting.pop(number)
@@ -139,7 +138,7 @@ def test_ten_thousand_that_never_speak(house, sources, known):
     alice = house.alice
     carol = house.daemon("carol", machine=house.carol)
     at = alice.log_size()
-    begin = time.monotonic()
+    begin = now()
     accepted, before = house.counter("accepted"), house.counter("refused", "limit")
     with contextlib.ExitStack() as stack:
         if known:
@@ -150,7 +149,7 @@ def test_ten_thousand_that_never_speak(house, sources, known):
                                           goes_on=True))
         wait_for(lambda: flood.connected > SILENT // 20, 10, "the flood to begin")
         carol.start()
-        start = time.monotonic()
+        start = now()
         most = 0
 
         def is_up():
@@ -159,7 +158,7 @@ def test_ten_thousand_that_never_speak(house, sources, known):
             return carol.is_up("alice") and alice.is_up("carol")
 
         wait_for(is_up, 10, "carol to get in")
-        took = time.monotonic() - start
+        took = now() - start
         while flood.connected < SILENT:
             most = max(most, rss(house))
             assert house.counter("unfinished") <= UNFINISHED
@@ -167,7 +166,7 @@ def test_ten_thousand_that_never_speak(house, sources, known):
         wait_for(lambda: house.counter("accepted") >= accepted + flood.connected, 5,
                  "all to be accepted")
         most = max(most, rss(house))
-        seconds = time.monotonic() - begin
+        seconds = now() - begin
     assert took < SECONDS * SLOW, f"carol needed {took:.1f} s"
     assert most < house.rss + house.growth, f"memory grew from {house.rss} to {most}"
     assert ping(carol, alice.ip4, count=20).lost == 0
@@ -200,10 +199,10 @@ def test_whole_greetings_from_many(house):
             Flood(house, addresses(2000), whole, goes_on=True) as flood:
         wait_for(lambda: flood.connected > 500 and house.counter("unfinished") >= UNFINISHED // 2,
                  10, "the flood to begin")
-        begin = time.monotonic()
+        begin = now()
         carol.start()
         carol.wait_up("alice")
-        took = time.monotonic() - begin
+        took = now() - begin
         assert house.counter("unfinished") <= UNFINISHED
         assert rss(house) < house.rss + house.growth
     assert took < SECONDS * SLOW, f"carol needed {took:.1f} s"
@@ -213,7 +212,7 @@ def test_whole_greetings_from_many(house):
 
 def test_a_thousand_refusals_are_not_a_thousand_lines(house):
     alice = house.alice
-    at, begin = alice.log_size(), time.monotonic()
+    at, begin = alice.log_size(), now()
     before = house.counter("refused", "protocol")
 
     def knock():
@@ -225,7 +224,7 @@ def test_a_thousand_refusals_are_not_a_thousand_lines(house):
 
     for _ in range(1000):
         knock()
-    seconds = time.monotonic() - begin
+    seconds = now() - begin
     lines = len(re.findall("control: refused .* what the peer sent is not TLS", alice.log(at)))
     assert house.counter("refused", "protocol") - before == 1000
     assert lines <= LOG_BURST + LOG_PER_SECOND * seconds + 1, f"{lines} lines in {seconds:.1f} s"
@@ -243,7 +242,7 @@ def test_a_member_cannot_fill_the_log(house, connected):
     """Each time another reason, each line new; or a session each time, and whatever is said of that."""
     name = "babbler" if connected else "rattler"
     certificate = house.authority.issue(name)
-    at, begin = house.alice.log_size(), time.monotonic()
+    at, begin = house.alice.log_size(), now()
     for i in range(40):
         with Member(house.mallory, house.alice.machine.ip4, certificate) as member:
             member.expect(HELLO)
@@ -253,6 +252,6 @@ def test_a_member_cannot_fill_the_log(house, connected):
                 member.send(message(READY))
             member.send(message(0x800A, b"\0\x01" + f"reason {i}".encode()))
             wait_for(lambda i=i: f"reason {i}" in house.alice.peer(name)["last_error"], what=f"reason {i}")
-    seconds = time.monotonic() - begin
+    seconds = now() - begin
     lines = len(re.findall(f"peer {name}", house.alice.log(at)))
     assert 1 <= lines <= LOG_BURST + LOG_PER_SECOND * seconds + 1, f"{lines} lines in {seconds:.1f} s"

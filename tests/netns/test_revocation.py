@@ -274,7 +274,7 @@ def test_a_certificate_renewed_by_reload_is_used_at_once(house, key):
         fay.configure("Node", Certificate=certificate, PrivateKey=private)
     watch = Watch(house.alice, fay.ip4)
     fay.ask("reload")
-    wait_for(lambda: house.alice.peer(name)["certificate"]["not_after"] > before["not_after"] + 3000, 10,
+    wait_for(lambda: house.alice.peer(name)["certificate"]["not_after"] > before["not_after"] + 3000, 20,
              "the renewed certificate")
     assert (house.alice.peer(name)["certificate"]["fingerprint"] == before["fingerprint"]) == (key == "same")
     house.lab.wait_mesh(house.alice, fay)

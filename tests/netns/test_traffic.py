@@ -45,7 +45,7 @@ def test_icmp(lab, family):
                        ping(a, to, count=50, interval=0.002, size=full, df=True),
                        ping(a, to, count=50, interval=0.002, size=full + 1),
                        ping(a, to, count=50, interval=0.002, size=8000),
-                       ping(a, to, count=10, interval=0.002, size=60000)):
+                       ping(a, to, count=10, interval=0.2, size=60000)):
             assert result.lost == 0 and result.duplicates == 0, result.text
     too_big = ping(alice, address_of(bob, family), count=1, size=full + 1, df=True, deadline=1)
     assert too_big.received == 0, "the card's MTU is 1500"
