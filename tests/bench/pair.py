@@ -129,15 +129,23 @@ class Pair:
             "cat", "/proc/net/tcp", "/proc/net/tcp6"), what="iperf3 to listen")
         return process
 
-    def iperf3(self, path, *options, seconds):
-        """From alice to bob; gives the end of the report."""
-        server = self.server(5201)
-        try:
-            text = self.alice.machine.sh("iperf3", "-c", self.address(path), "-t", str(seconds), "-J",
-                                         *options, timeout=seconds + 20)
-        finally:
-            end(server, wait=2)  # now and then one stays after a test with UDP
-        return json.loads(text)["end"]
+    def iperf3(self, path, *options, seconds, tries=3):
+        """From alice to bob; gives the end of the report. Now and then one fails on its control connection."""
+        for _ in range(tries):
+            server = self.server(5201)
+            try:
+                text = self.alice.machine.sh("iperf3", "-c", self.address(path), "-t", str(seconds), "-J",
+                                             *options, timeout=seconds + 20, check=False)
+            finally:
+                end(server, wait=2)  # now and then one stays after a test with UDP
+            try:
+                report = json.loads(text)
+            except ValueError:
+                report = {"error": text.strip()}
+            if not report.get("error") and {"sum", "sum_sent"} & set(report["end"]):
+                return report["end"]
+            say(f"iperf3 over the {path}, once more: {report.get('error', 'a report without figures')}")
+        sys.exit(f"bench: iperf3 over the {path} gave no figures in {tries} tries")
 
     def sent_bytes(self):
         return self.alice.machine.ip_json("-s link show dev eth0")[0]["stats64"]["tx"]["bytes"]
