@@ -16,7 +16,7 @@
 #define SM_LINK_PING_US      (10 * SM_SEC_US)
 #define SM_LINK_ANSWER_US    (15 * SM_SEC_US) /* after a PING */
 #define SM_LINK_HURRY_US     (4 * SM_SEC_US)  /* the same, while packets are not answered either */
-#define SM_PONG_US (20 * SM_MSEC_US) /* PINGs of one peer are answered that often at most */
+#define SM_PONG_US           (20 * SM_MSEC_US) /* PINGs of one peer are answered that often at most */
 #define SM_FULL_HANDSHAKE_US (UINT64_C(24) * 3600 * SM_SEC_US)
 #define SM_RETIRE_PEER_US \
 	(UINT64_C(3600) * SM_SEC_US) /* unconfigured and gone that long: forgotten */
@@ -73,7 +73,7 @@ struct sm_peer {
 	struct sm_session *active; /* the one sent on */
 	bool renew;                /* a full handshake is due although a link is there */
 	uint32_t path_mtu;
-	uint64_t ponged_us; /* when a PING was last answered: a flood of them is not */
+	uint64_t ponged_us;           /* when a PING was last answered: a flood of them is not */
 	struct sm_lane_totals totals; /* of epochs that are gone */
 };
 

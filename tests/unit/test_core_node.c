@@ -436,7 +436,8 @@ static void test_probe_amplifies_nothing(void **state)
 		uint32_t len;
 		bool answered;
 	} cases[] = {
-		{4, 9, false}, {4, 15, false}, {4, 16, true}, {6, 16, false}, {6, 27, false}, {6, 28, true}, {4, 28, true},
+		{4, 9, false},  {4, 15, false}, {4, 16, true}, {6, 16, false},
+		{6, 27, false}, {6, 28, true},  {4, 28, true},
 	};
 
 	(void)state;
@@ -453,8 +454,8 @@ static void test_probe_amplifies_nothing(void **state)
 		say(h, 0, link, &ready);
 		before = h->datagrams;
 		assert_int_equal(sm_addr_from_ip(cases[i].family, ip, 5, &from), 0);
-		sm_node_on_control_packet(h->node, link->session->config.index, SM_KIND_PROBE, request, cases[i].len,
-					  &from, &to, h->now_us);
+		sm_node_on_control_packet(h->node, link->session->config.index, SM_KIND_PROBE,
+					  request, cases[i].len, &from, &to, h->now_us);
 		assert_int_equal(h->datagrams - before, cases[i].answered);
 		host_free(h);
 	}
@@ -571,11 +572,16 @@ static void test_too_many_peers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),          cmocka_unit_test(test_hello),
-		cmocka_unit_test(test_rekey_refused),  cmocka_unit_test(test_silent_greeting),
-		cmocka_unit_test(test_hostile_member), cmocka_unit_test(test_too_many_peers),
-		cmocka_unit_test(test_stream_refused), cmocka_unit_test(test_renewal_repeated),
-		cmocka_unit_test(test_probe_amplifies_nothing), cmocka_unit_test(test_remote_is_known),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_hello),
+		cmocka_unit_test(test_rekey_refused),
+		cmocka_unit_test(test_silent_greeting),
+		cmocka_unit_test(test_hostile_member),
+		cmocka_unit_test(test_too_many_peers),
+		cmocka_unit_test(test_stream_refused),
+		cmocka_unit_test(test_renewal_repeated),
+		cmocka_unit_test(test_probe_amplifies_nothing),
+		cmocka_unit_test(test_remote_is_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
