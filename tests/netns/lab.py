@@ -1043,8 +1043,10 @@ def tcp_both_ways(a, b, address, mbytes=50, port=5001, timeout=60):
 def udp_numbered(a, b, address, count=200, size=1000, port=5002, pause=0.0005):
     """Sends numbered datagrams from a to b's address; gives the numbers in the order of arrival.
 
-    A datagram that arrived with other contents is an AssertionError.
+    A datagram that arrived with other contents is an AssertionError. The neighbour is resolved first: the
+    kernel lets a datagram overtake those that wait for ARP.
     """
+    assert ping(a, address, count=1).lost == 0
     receiver = machine_of(b).socket(family_of(address), socket.SOCK_DGRAM, timeout=1.0)
     receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
     receiver.bind((address, port))
