@@ -716,12 +716,7 @@ static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm
 {
 	if (peer->has_identity &&
 	    memcmp(peer->identity.fingerprint, id->fingerprint, SM_FINGERPRINT_LEN) != 0) {
-		const int order = memcmp(id->fingerprint, peer->identity.fingerprint,
-					 SM_FINGERPRINT_LEN);
-
-		/* of two made in the same second, everybody prefers the same one */
-		if (id->not_before < peer->identity.not_before ||
-		    (id->not_before == peer->identity.not_before && order < 0))
+		if (id->not_before < peer->identity.not_before)
 			return SM_CLOSE_SUPERSEDED;
 		sm_peer_close_all(peer, SM_CLOSE_SUPERSEDED, "a newer certificate has this name",
 				  now_us);
