@@ -1044,9 +1044,9 @@ def udp_numbered(a, b, address, count=200, size=1000, port=5002, pause=0.0005):
     """Sends numbered datagrams from a to b's address; gives the numbers in the order of arrival.
 
     A datagram that arrived with other contents is an AssertionError. The neighbour is resolved first: the
-    kernel lets a datagram overtake those that wait for ARP.
+    kernel lets a datagram overtake those that wait for ARP. On a bad wire that takes more than one echo.
     """
-    assert ping(a, address, count=1).lost == 0
+    assert ping(a, address, count=1).times_ms, "no answer at all"
     receiver = machine_of(b).socket(family_of(address), socket.SOCK_DGRAM, timeout=1.0)
     receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
     receiver.bind((address, port))
