@@ -7,12 +7,11 @@
 
 #include "base/base.h"
 #include "wire/const.h"
+#include "wire/vnet.h"
 
 #include <net/if.h>
 
-/* Each read and write carries a struct virtio_net_hdr (10 bytes) in front. */
-#define SM_VNET_HDR_LEN 10u
-
+/* Each read and write carries SM_VNET_HDR_LEN bytes (wire/vnet.h) in front. */
 struct sm_tun {
 	char name[IFNAMSIZ];
 	int ifindex;

@@ -80,6 +80,7 @@ enum sm_kind {
 	SM_KIND_PART = 0x02, /* piece of a frame that does not fit the path, and a 4-byte trailer */
 	SM_KIND_STREAM = 0x03, /* segment of the control stream; control lane only */
 	SM_KIND_PROBE = 0x04,  /* path probe or its answer; control lane only */
+	SM_KIND_CHUNK = 0x05,  /* chunk of a super-frame, or a frame with an unfinished checksum */
 };
 
 #endif

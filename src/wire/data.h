@@ -56,6 +56,29 @@ void sm_part_encode(const struct sm_part *part, uint8_t *buf);
 SM_MUST_CHECK int sm_part_decode(const uint8_t *buf, struct sm_part *ret_part);
 
 /*
+ * SM_KIND_CHUNK: payload, template (header_len bytes), descriptor, kind. The descriptor: index (16),
+ * count (16), gso_size (16), header_len (8), flags (8, zero). The chunks of one super-frame have consecutive
+ * packet numbers of one lane. gso_size 0: a lone frame (index 0, count 1, header_len 0: all of it stands in
+ * front of the descriptor) whose TCP or UDP checksum is for the receiver to finish.
+ */
+#define SM_CHUNK_LEN       8u
+#define SM_TEMPLATE_MAX    255u
+#define SM_CHUNK_COUNT_MAX 1024u
+
+struct sm_chunk {
+	uint16_t index, count, gso_size;
+	uint8_t header_len;
+};
+
+void sm_chunk_encode(const struct sm_chunk *chunk, uint8_t *buf);
+/**
+ * sm_chunk_decode() - Read SM_CHUNK_LEN bytes
+ * Return: 0; -EBADMSG if index >= count, count is 0 or > SM_CHUNK_COUNT_MAX, flags are set, a lone frame has
+ *         index, count or header_len of another kind, or a super-frame's header_len is below 28
+ */
+SM_MUST_CHECK int sm_chunk_decode(const uint8_t *buf, struct sm_chunk *ret_chunk);
+
+/*
  * SM_KIND_PROBE body: op (8), token (64), and in an answer the address the request came from:
  * family (8), port (16), ip (4 or 16 bytes). Zero bytes may follow as padding in either.
  */
