@@ -38,7 +38,8 @@ struct sm_inet {
  * @mode: SM_MODE_TAP: @frame begins with an Ethernet header; SM_MODE_TUN: with an IP header
  * @len:  bytes that may be read: the whole frame, or only its headers
  *
- * IPv4 options and IPv6 hop-by-hop, routing and destination headers are looked through (eight at most).
+ * IPv4 options and IPv6 hop-by-hop, routing and destination headers are looked through (eight at most); a
+ * routing header with segments left is not, since the checksum is about another destination then.
  * @ret_inet->end may lie past @len when only the headers are given, and never lies before payload.
  * Return: 0; -EBADMSG if it is anything else: other protocols, fragments, headers cut off, lengths that
  *         contradict each other
