@@ -6,7 +6,7 @@
 #ifndef SM_CORE_SEGMENT_H
 #define SM_CORE_SEGMENT_H
 
-#include "wire/const.h"
+#include "wire/inet.h"
 #include "wire/vnet.h"
 
 /**
@@ -17,17 +17,24 @@ SM_MUST_CHECK int sm_segment_finish(const struct sm_vnet *vnet, uint8_t *frame, 
 
 /**
  * struct sm_segmenter - Cuts one super-frame into plain frames, one after another
- * Does not change the super-frame; any flags and IPv6 extension headers are dealt with.
+ * @inet:     of the super-frame
+ * @at:       payload bytes that were cut; @index: frames that were
+ * @pseudo:   the pseudo header's sum, without a length
+ *
+ * Does not change the super-frame. FIN, PSH and RST go with the last segment, SYN and CWR with the first, URG
+ * with those that its pointer reaches beyond.
  */
 struct sm_segmenter {
 	const uint8_t *frame;
-	uint32_t header_len, l3, l4, gso_size, payload_len, at, index;
-	uint8_t version, proto;
+	struct sm_inet inet;
+	uint32_t gso_size, payload_len, at, index;
+	uint64_t pseudo;
 };
 
 /**
  * sm_segmenter_init() - @frame stays the caller's and must not change until the last one is cut
- * Return: 0; -EBADMSG if vnet and headers contradict each other
+ * @vnet: of a super-frame (gso_type is not GSO_NONE); one with a single segment is cut into that
+ * Return: 0; -EBADMSG if vnet and headers contradict each other, or it is none
  */
 SM_MUST_CHECK int sm_segmenter_init(struct sm_segmenter *s, enum sm_mode mode,
 				    const struct sm_vnet *vnet, const uint8_t *frame, size_t len);

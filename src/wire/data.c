@@ -63,6 +63,42 @@ int sm_part_decode(const uint8_t *buf, struct sm_part *ret_part)
 	return 0;
 }
 
+void sm_chunk_encode(const struct sm_chunk *chunk, uint8_t *buf)
+{
+	struct sm_writer w = sm_writer_init(buf, SM_CHUNK_LEN);
+
+	sm_write_u16(&w, chunk->index);
+	sm_write_u16(&w, chunk->count);
+	sm_write_u16(&w, chunk->gso_size);
+	sm_write_u8(&w, chunk->header_len);
+	sm_write_u8(&w, 0);
+}
+
+static bool is_chunk_sound(const struct sm_chunk *chunk)
+{
+	if (chunk->gso_size == 0)
+		return chunk->index == 0 && chunk->count == 1 && chunk->header_len == 0;
+	return chunk->index < chunk->count && chunk->count <= SM_CHUNK_COUNT_MAX &&
+	       chunk->header_len >= SM_TEMPLATE_MIN;
+}
+
+int sm_chunk_decode(const uint8_t *buf, struct sm_chunk *ret_chunk)
+{
+	struct sm_reader r = sm_reader_init(buf, SM_CHUNK_LEN);
+	struct sm_chunk chunk;
+	uint8_t flags;
+
+	chunk.index = sm_read_u16(&r);
+	chunk.count = sm_read_u16(&r);
+	chunk.gso_size = sm_read_u16(&r);
+	chunk.header_len = sm_read_u8(&r);
+	flags = sm_read_u8(&r);
+	if (sm_reader_done(&r) < 0 || flags != 0 || !is_chunk_sound(&chunk))
+		return -EBADMSG;
+	*ret_chunk = chunk;
+	return 0;
+}
+
 size_t sm_probe_encode(const struct sm_probe *probe, uint8_t *buf)
 {
 	struct sm_writer w = sm_writer_init(buf, SM_PROBE_LEN_MAX);

@@ -62,6 +62,7 @@ SM_MUST_CHECK int sm_part_decode(const uint8_t *buf, struct sm_part *ret_part);
  * front of the descriptor) whose TCP or UDP checksum is for the receiver to finish.
  */
 #define SM_CHUNK_LEN       8u
+#define SM_TEMPLATE_MIN    28u /* IPv4 and UDP */
 #define SM_TEMPLATE_MAX    255u
 #define SM_CHUNK_COUNT_MAX 1024u
 
@@ -74,7 +75,8 @@ void sm_chunk_encode(const struct sm_chunk *chunk, uint8_t *buf);
 /**
  * sm_chunk_decode() - Read SM_CHUNK_LEN bytes
  * Return: 0; -EBADMSG if index >= count, count is 0 or > SM_CHUNK_COUNT_MAX, flags are set, a lone frame has
- *         index, count or header_len of another kind, or a super-frame's header_len is below 28
+ *         index, count or header_len of another kind, or a super-frame's header_len is below
+ *         SM_TEMPLATE_MIN
  */
 SM_MUST_CHECK int sm_chunk_decode(const uint8_t *buf, struct sm_chunk *ret_chunk);
 
