@@ -4,10 +4,10 @@
  *
  * Theory of operation: frames are offered in the order of arrival. A TCP segment with data that continues
  * what a flow's last one ended, or a UDP datagram of the same size as the flow's others, joins that flow's
- * run; anything else of the same flow ends the run first, so that no flow is ever reordered. Nothing is
- * held beyond the batch. As with the kernel's GRO (RFC-conform hardware LRO), cutting the result again
- * gives back the frames that came, byte for byte, but for IPv4 identification of datagrams with DF set.
- * Nothing is copied: a run is a list of views.
+ * run; anything else of the same flow ends the run first, so that no flow is ever reordered. A fragment, of
+ * which the flow cannot be told, ends them all. Nothing is held beyond the batch. As with the kernel's GRO
+ * (RFC-conform hardware LRO), cutting the result again gives back the frames that came, byte for byte, but
+ * for IPv4 identification of datagrams with DF set. Nothing is copied: a run is a list of views.
  */
 #ifndef SM_CORE_COALESCE_H
 #define SM_CORE_COALESCE_H
@@ -17,6 +17,7 @@
 
 #define SM_RUN_SEGMENTS_MAX 64u
 #define SM_RUNS_MAX         64u /* frames and runs of one batch */
+#define SM_RUN_BUCKETS      128u
 
 /**
  * struct sm_run - A frame to be written to the TAP: as it came, or several of one flow
@@ -30,17 +31,24 @@ struct sm_run {
 		const uint8_t *data;
 		uint32_t len;
 	} segment[SM_RUN_SEGMENTS_MAX];
-	struct sm_inet inet;
+	struct sm_inet inet; /* the first's; zero if it is neither TCP nor UDP */
 	struct sm_vnet vnet; /* count 1: as it was offered */
 	uint32_t next_seq;   /* TCP */
-	bool open;           /* takes more */
 	uint32_t hash;
+	uint8_t next; /* the open run behind this one in its bucket, as there */
 };
 
+/**
+ * struct sm_coalesce - One batch
+ * @tcp, @udp: what the TAP takes as super-frames
+ * @bucket:    open runs by their flow's hash: index + 1 of the first, 0 for none; at most one of each flow
+ * @run:       in the order in which they are to be written; what lies from @count on is undefined
+ */
 struct sm_coalesce {
 	enum sm_mode mode;
-	bool tcp, udp; /* what the TAP takes as super-frames */
+	bool tcp, udp;
 	uint32_t count;
+	uint8_t bucket[SM_RUN_BUCKETS];
 	struct sm_run run[SM_RUNS_MAX];
 };
 
