@@ -33,49 +33,64 @@ static void note_first(_Atomic uint64_t *first_us, uint64_t now_us)
 		store(first_us, SM_MAX(now_us, UINT64_C(1)));
 }
 
-/* Return: 0, -EIO */
-static int seal_one(struct sm_tx_lane *lane, struct sm_pbuf *pkt, uint8_t kind, uint64_t number)
+int sm_tx_lane_reserve(struct sm_tx_lane *lane, uint32_t n, uint64_t now_us, uint64_t *ret_first)
+{
+	uint64_t first = load(&lane->next);
+
+	if (first + n > SM_PACKET_LIMIT) {
+		add(&lane->refused, n);
+		return -EDQUOT;
+	}
+	store(&lane->next, first + n);
+	note_first(&lane->first_us, now_us);
+	*ret_first = first;
+	return 0;
+}
+
+int sm_tx_lane_seal_to(struct sm_tx_lane *lane, uint64_t number, const uint8_t *content,
+		       uint32_t len, uint8_t *out)
 {
 	struct sm_data_header header = {.epoch = lane->epoch,
 					.lane = lane->lane,
 					.session = lane->session,
 					.number = number};
-	uint8_t *content = pkt->data, *ad;
+	int err;
+
+	sm_data_header_encode(&header, out);
+	err = sm_aead_seal(lane->aead, number, out, SM_DATA_HEADER_LEN, content, len,
+			   out + SM_DATA_HEADER_LEN);
+	add(err ? &lane->refused : &lane->bytes, err ? 1 : len);
+	return err;
+}
+
+/* Return: 0, -EIO */
+static int seal_one(struct sm_tx_lane *lane, struct sm_pbuf *pkt, uint8_t kind, uint64_t number)
+{
+	uint8_t *content = pkt->data;
 	uint32_t len;
 
 	*sm_pbuf_put_tail(pkt, SM_KIND_LEN) = kind;
 	len = pkt->len;
 	sm_pbuf_put_tail(pkt, SM_TAG_LEN);
-	ad = sm_pbuf_push(pkt, SM_DATA_HEADER_LEN);
-	sm_data_header_encode(&header, ad);
-	return sm_aead_seal(lane->aead, number, ad, SM_DATA_HEADER_LEN, content, len);
+	return sm_tx_lane_seal_to(lane, number, content, len,
+				  sm_pbuf_push(pkt, SM_DATA_HEADER_LEN));
 }
 
 uint32_t sm_tx_lane_seal(struct sm_tx_lane *lane, struct sm_pbuf *const *pkts, const uint8_t *kinds,
 			 uint32_t n, uint64_t now_us)
 {
-	uint64_t first = load(&lane->next), bytes = 0;
+	uint64_t first;
 	uint32_t done;
 
 	assert(n <= SM_BATCH_MAX);
-	if (n == 0)
+	if (n == 0 || sm_tx_lane_reserve(lane, n, now_us, &first) < 0)
 		return 0;
-	if (first + n > SM_PACKET_LIMIT) {
-		add(&lane->refused, n);
-		return 0;
-	}
-	/* All are taken now: a number that failed to seal is never used again. */
-	store(&lane->next, first + n);
 	for (done = 0; done < n; done++) {
-		uint32_t content = pkts[done]->len + SM_KIND_LEN;
-
-		if (seal_one(lane, pkts[done], kinds[done], first + done) < 0)
+		if (seal_one(lane, pkts[done], kinds[done], first + done) < 0) {
+			add(&lane->refused, n - done - 1);
 			break;
-		bytes += content;
+		}
 	}
-	add(&lane->bytes, bytes);
-	add(&lane->refused, n - done);
-	note_first(&lane->first_us, now_us);
 	return done;
 }
 
@@ -92,21 +107,21 @@ static void count_gap(struct sm_rx_lane *lane, uint64_t moved)
 		store(&lane->lost, lost - 1);
 }
 
-int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt,
-		    const struct sm_data_header *header, uint64_t now_us, uint8_t *ret_kind,
-		    bool *ret_newest)
+int sm_rx_lane_open_to(struct sm_rx_lane *lane, const uint8_t *datagram, uint32_t len,
+		       const struct sm_data_header *header, uint64_t now_us, uint8_t *out,
+		       struct sm_opened *ret_opened)
 {
-	uint32_t len;
+	uint32_t content;
 	uint64_t moved;
 
 	/* Beyond the limit nobody seals: it is not worth the decryption. */
-	if (pkt->len < SM_DATA_OVERHEAD || header->number >= SM_PACKET_LIMIT) {
+	if (len < SM_DATA_OVERHEAD || header->number >= SM_PACKET_LIMIT) {
 		add(&lane->forged, 1);
 		return -EBADMSG;
 	}
-	len = pkt->len - SM_DATA_HEADER_LEN - SM_TAG_LEN;
-	if (sm_aead_open(lane->aead, header->number, pkt->data, SM_DATA_HEADER_LEN,
-			 pkt->data + SM_DATA_HEADER_LEN, len) < 0) {
+	content = len - SM_DATA_HEADER_LEN - SM_TAG_LEN;
+	if (sm_aead_open(lane->aead, header->number, datagram, SM_DATA_HEADER_LEN,
+			 datagram + SM_DATA_HEADER_LEN, content, out) < 0) {
 		add(&lane->forged, 1);
 		return -EBADMSG;
 	}
@@ -118,13 +133,28 @@ int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt,
 	moved = sm_replay_accept(&lane->replay, header->number);
 	count_gap(lane, moved);
 	add(&lane->packets, 1);
-	add(&lane->bytes, len);
+	add(&lane->bytes, content);
 	note_first(&lane->first_us, now_us);
+	ret_opened->len = content - SM_KIND_LEN;
+	ret_opened->kind = out[ret_opened->len];
+	ret_opened->newest = moved > 0;
+	return 0;
+}
 
+int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt,
+		    const struct sm_data_header *header, uint64_t now_us, uint8_t *ret_kind,
+		    bool *ret_newest)
+{
+	struct sm_opened opened;
+	int err = sm_rx_lane_open_to(lane, pkt->data, pkt->len, header, now_us,
+				     pkt->data + SM_DATA_HEADER_LEN, &opened);
+
+	if (err)
+		return err;
 	pkt->data += SM_DATA_HEADER_LEN;
-	pkt->len = len - SM_KIND_LEN;
-	*ret_kind = pkt->data[pkt->len];
-	*ret_newest = moved > 0;
+	pkt->len = opened.len;
+	*ret_kind = opened.kind;
+	*ret_newest = opened.newest;
 	return 0;
 }
 

@@ -31,6 +31,25 @@ struct sm_tx_lane {
 };
 
 /**
+ * sm_tx_lane_reserve() - Take @n consecutive packet numbers
+ * @ret_first: the first of them; a number taken is never given again
+ * Context: owner of the lane, as for all of these; never allocates, logs or blocks
+ * Return: 0, -EDQUOT when SM_PACKET_LIMIT does not leave room for all (counted as refused)
+ */
+SM_MUST_CHECK int sm_tx_lane_reserve(struct sm_tx_lane *lane, uint32_t n, uint64_t now_us,
+				     uint64_t *ret_first);
+
+/**
+ * sm_tx_lane_seal_to() - Seal one content under a number that was taken
+ * @content, @len: body and kind
+ * @out: receives SM_DATA_HEADER_LEN + @len + SM_TAG_LEN bytes; does not overlap @content, or stands
+ *       SM_DATA_HEADER_LEN bytes before it
+ * Return: 0, -EIO
+ */
+SM_MUST_CHECK int sm_tx_lane_seal_to(struct sm_tx_lane *lane, uint64_t number,
+				     const uint8_t *content, uint32_t len, uint8_t *out);
+
+/**
  * sm_tx_lane_seal() - Put header, kind and tag around a batch, encrypting in place
  * @pkts:  body each, with SM_DATA_HEADER_LEN headroom and SM_KIND_LEN + SM_TAG_LEN tailroom
  * @kinds: last byte of each (enum sm_kind)
@@ -66,15 +85,32 @@ struct sm_rx_lane {
 	_Atomic uint64_t first_us;
 };
 
+/** struct sm_opened - What was in a datagram; @newest: its number is the highest of the lane so far */
+struct sm_opened {
+	uint32_t len; /* bytes of the body, without the kind */
+	uint8_t kind;
+	bool newest;
+};
+
 /**
- * sm_rx_lane_open() - Authenticate and decrypt one datagram in place
+ * sm_rx_lane_open_to() - Authenticate and decrypt one datagram
+ * @datagram, @len: all of it; @header: its decoded header
+ * @out: receives @len - SM_DATA_HEADER_LEN - SM_TAG_LEN bytes; does not overlap @datagram, or stands
+ *       SM_DATA_HEADER_LEN bytes behind its start
+ *
+ * Nothing but @out and the counter of forged ones changes unless the tag verifies. A number of
+ * SM_PACKET_LIMIT or above counts as forged.
+ * Return: 0, -EBADMSG bad tag, -EALREADY replayed or too old
+ */
+SM_MUST_CHECK int sm_rx_lane_open_to(struct sm_rx_lane *lane, const uint8_t *datagram, uint32_t len,
+				     const struct sm_data_header *header, uint64_t now_us,
+				     uint8_t *out, struct sm_opened *ret_opened);
+
+/**
+ * sm_rx_lane_open() - The same in place
  * @pkt:     the whole datagram; on success trimmed to the body
- * @header:  its decoded header
  * @ret_kind: last byte of the content
  * @ret_newest: true if this is the highest number so far (only such a packet may suggest a new address)
- *
- * Nothing changes unless the tag verifies, but for the counter of forged ones. A number of
- * SM_PACKET_LIMIT or above counts as forged.
  * Return: 0, -EBADMSG bad tag, -EALREADY replayed or too old
  */
 SM_MUST_CHECK int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt,

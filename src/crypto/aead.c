@@ -68,11 +68,11 @@ static void make_nonce(const struct sm_aead *aead, uint64_t number, uint8_t nonc
 }
 
 int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
-		 uint8_t *data, size_t len)
+		 const uint8_t *in, size_t len, uint8_t *out)
 {
 	uint8_t nonce[SM_AEAD_IV_LEN];
 	OSSL_PARAM tag[] = {
-		OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, data + len,
+		OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, out + len,
 						  SM_TAG_LEN),
 		OSSL_PARAM_construct_end(),
 	};
@@ -83,8 +83,8 @@ int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 	make_nonce(aead, number, nonce);
 	if (EVP_EncryptInit_ex2(aead->ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    (ad_len && EVP_EncryptUpdate(aead->ctx, NULL, &n, ad, (int)ad_len) != 1) ||
-	    (len && EVP_EncryptUpdate(aead->ctx, data, &n, data, (int)len) != 1) ||
-	    EVP_EncryptFinal_ex(aead->ctx, data + len, &rest) != 1 || rest != 0 ||
+	    (len && EVP_EncryptUpdate(aead->ctx, out, &n, in, (int)len) != 1) ||
+	    EVP_EncryptFinal_ex(aead->ctx, out + len, &rest) != 1 || rest != 0 ||
 	    EVP_CIPHER_CTX_get_params(aead->ctx, tag) != 1) {
 		ERR_clear_error();
 		return -EIO;
@@ -93,7 +93,7 @@ int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 }
 
 int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
-		 uint8_t *data, size_t len)
+		 const uint8_t *in, size_t len, uint8_t *out)
 {
 	uint8_t nonce[SM_AEAD_IV_LEN];
 	uint8_t tag_copy[SM_TAG_LEN];
@@ -105,13 +105,13 @@ int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 
 	if (len > INT_MAX || ad_len > INT_MAX)
 		return -EBADMSG;
-	memcpy(tag_copy, data + len, SM_TAG_LEN);
+	memcpy(tag_copy, in + len, SM_TAG_LEN);
 	make_nonce(aead, number, nonce);
 	if (EVP_DecryptInit_ex2(aead->ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    EVP_CIPHER_CTX_set_params(aead->ctx, tag) != 1 ||
 	    (ad_len && EVP_DecryptUpdate(aead->ctx, NULL, &n, ad, (int)ad_len) != 1) ||
-	    (len && EVP_DecryptUpdate(aead->ctx, data, &n, data, (int)len) != 1) ||
-	    EVP_DecryptFinal_ex(aead->ctx, data + len, &rest) != 1 || rest != 0) {
+	    (len && EVP_DecryptUpdate(aead->ctx, out, &n, in, (int)len) != 1) ||
+	    EVP_DecryptFinal_ex(aead->ctx, out + len, &rest) != 1 || rest != 0) {
 		ERR_clear_error();
 		return -EBADMSG;
 	}

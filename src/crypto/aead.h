@@ -23,21 +23,23 @@ SM_MUST_CHECK int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_K
 void sm_aead_free(struct sm_aead *aead);
 
 /**
- * sm_aead_seal() - Encrypt in place
+ * sm_aead_seal() - Encrypt and authenticate
  * @number: packet number, never used twice with this key
  * @ad, @ad_len: authenticated header
- * @data, @len: plaintext; SM_TAG_LEN bytes behind it are overwritten by the tag
+ * @in, @len: plaintext
+ * @out: ciphertext of the same length and SM_TAG_LEN bytes of tag; @in itself, or apart from it
  * Return: 0, -EIO
  */
 SM_MUST_CHECK int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad,
-			       size_t ad_len, uint8_t *data, size_t len);
+			       size_t ad_len, const uint8_t *in, size_t len, uint8_t *out);
 
 /**
- * sm_aead_open() - Decrypt in place
- * @data, @len: ciphertext without its tag, which stands behind it
- * Return: 0, -EBADMSG (then @data is undefined and must not be used)
+ * sm_aead_open() - Verify and decrypt
+ * @in, @len: ciphertext without its tag, which stands behind it
+ * @out: plaintext of the same length; @in itself, or apart from it
+ * Return: 0, -EBADMSG (then what @out holds is undefined and must not be used)
  */
 SM_MUST_CHECK int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad,
-			       size_t ad_len, uint8_t *data, size_t len);
+			       size_t ad_len, const uint8_t *in, size_t len, uint8_t *out);
 
 #endif

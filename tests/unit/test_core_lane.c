@@ -207,7 +207,8 @@ static void test_number_beyond_limit(void **state)
 
 		sm_data_header_encode(&h, buf);
 		assert_int_equal(sm_aead_seal(client->tx[1].aead, h.number, buf, SM_DATA_HEADER_LEN,
-					      buf + SM_DATA_HEADER_LEN, 5),
+					      buf + SM_DATA_HEADER_LEN, 5,
+					      buf + SM_DATA_HEADER_LEN),
 				 0);
 		assert_int_equal(open_copy(lane, buf, SM_DATA_OVERHEAD + 4, &newest), -EBADMSG);
 		assert_int_equal(lane->replay.top, 0);

@@ -73,9 +73,11 @@ static void test_vectors(void **state)
 			struct sm_aead *seal = make(vectors[i].cipher, key, iv, true);
 			struct sm_aead *open = make(vectors[i].cipher, key, iv, false);
 
-			assert_int_equal(sm_aead_seal(seal, numbers[k], ad, ad_len, data, len), 0);
+			assert_int_equal(
+				sm_aead_seal(seal, numbers[k], ad, ad_len, data, len, data), 0);
 			assert_hex(data, len + SM_TAG_LEN, vectors[i].sealed);
-			assert_int_equal(sm_aead_open(open, numbers[k], ad, ad_len, data, len), 0);
+			assert_int_equal(
+				sm_aead_open(open, numbers[k], ad, ad_len, data, len, data), 0);
 			assert_hex(data, len, vectors[i].plain);
 			sm_aead_free(seal);
 			sm_aead_free(open);
@@ -100,7 +102,7 @@ static void test_reuse(void **state)
 
 			memset(plain, (int)i, sizeof(plain));
 			memcpy(data, plain, sizeof(plain));
-			assert_int_equal(sm_aead_seal(seal, number, ad, 16, data, len), 0);
+			assert_int_equal(sm_aead_seal(seal, number, ad, 16, data, len, data), 0);
 			if (len)
 				assert_memory_not_equal(data, plain, SM_MAX(len, 8));
 			if (i % 5 == 0) {
@@ -108,10 +110,11 @@ static void test_reuse(void **state)
 
 				memcpy(forged, data, sizeof(data));
 				forged[len] ^= 1;
-				assert_int_equal(sm_aead_open(open, number, ad, 16, forged, len),
+				assert_int_equal(sm_aead_open(open, number, ad, 16, forged, len,
+							      forged),
 						 -EBADMSG);
 			}
-			assert_int_equal(sm_aead_open(open, number, ad, 16, data, len), 0);
+			assert_int_equal(sm_aead_open(open, number, ad, 16, data, len, data), 0);
 			assert_memory_equal(data, plain, len);
 		}
 		sm_aead_free(seal);
@@ -129,35 +132,35 @@ static void test_forgeries(void **state)
 		uint8_t sealed[20 + SM_TAG_LEN] = "0123456789abcdefghi", ad[16] = "header";
 		uint8_t copy[sizeof(sealed)];
 
-		assert_int_equal(sm_aead_seal(seal, 5, ad, 16, sealed, 20), 0);
+		assert_int_equal(sm_aead_seal(seal, 5, ad, 16, sealed, 20, sealed), 0);
 		for (size_t bit = 0; bit < 8 * sizeof(sealed); bit++) {
 			memcpy(copy, sealed, sizeof(copy));
 			copy[bit / 8] ^= (uint8_t)(1u << bit % 8);
-			assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 20), -EBADMSG);
+			assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 20, copy), -EBADMSG);
 		}
 		for (size_t bit = 0; bit < 8 * sizeof(ad); bit++) {
 			memcpy(copy, sealed, sizeof(copy));
 			ad[bit / 8] ^= (uint8_t)(1u << bit % 8);
-			assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 20), -EBADMSG);
+			assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 20, copy), -EBADMSG);
 			ad[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		}
 		for (unsigned bit = 0; bit < 64; bit++) {
 			memcpy(copy, sealed, sizeof(copy));
 			assert_int_equal(sm_aead_open(open, 5 ^ UINT64_C(1) << bit, ad, 16, copy,
-						      20),
+						      20, copy),
 					 -EBADMSG);
 		}
 		memcpy(copy, sealed, sizeof(copy));
-		assert_int_equal(sm_aead_open(open, 5, ad, 15, copy, 20), -EBADMSG);
+		assert_int_equal(sm_aead_open(open, 5, ad, 15, copy, 20, copy), -EBADMSG);
 		memcpy(copy, sealed, sizeof(copy));
-		assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 19), -EBADMSG);
+		assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 19, copy), -EBADMSG);
 
 		struct sm_aead *other = make(!cipher, test_key, test_iv, false);
 
 		memcpy(copy, sealed, sizeof(copy));
-		assert_int_equal(sm_aead_open(other, 5, ad, 16, copy, 20), -EBADMSG);
+		assert_int_equal(sm_aead_open(other, 5, ad, 16, copy, 20, copy), -EBADMSG);
 		memcpy(copy, sealed, sizeof(copy));
-		assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 20), 0);
+		assert_int_equal(sm_aead_open(open, 5, ad, 16, copy, 20, copy), 0);
 		sm_aead_free(other);
 		sm_aead_free(seal);
 		sm_aead_free(open);
@@ -174,8 +177,8 @@ static void test_bounds(void **state)
 	assert_null(aead);
 	sm_aead_free(NULL);
 	aead = make(SM_CIPHER_AES256GCM, test_key, test_iv, true);
-	assert_int_equal(sm_aead_seal(aead, 0, data, (size_t)INT32_MAX + 1, data, 0), -EIO);
-	assert_int_equal(sm_aead_seal(aead, 0, NULL, 0, data, 16), 0);
+	assert_int_equal(sm_aead_seal(aead, 0, data, (size_t)INT32_MAX + 1, data, 0, data), -EIO);
+	assert_int_equal(sm_aead_seal(aead, 0, NULL, 0, data, 16, data), 0);
 	sm_aead_free(aead);
 }
 

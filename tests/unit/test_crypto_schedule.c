@@ -78,8 +78,8 @@ static void test_lane(void **state)
 					  &derived),
 			 0);
 	assert_int_equal(sm_aead_new(SM_CIPHER_CHACHA20POLY1305, key, iv, true, &expected), 0);
-	assert_int_equal(sm_aead_seal(derived, 77, NULL, 0, a, 8), 0);
-	assert_int_equal(sm_aead_seal(expected, 77, NULL, 0, b, 8), 0);
+	assert_int_equal(sm_aead_seal(derived, 77, NULL, 0, a, 8, a), 0);
+	assert_int_equal(sm_aead_seal(expected, 77, NULL, 0, b, 8, b), 0);
 	assert_memory_equal(a, b, sizeof(a));
 	sm_aead_free(derived);
 	sm_aead_free(expected);
@@ -116,8 +116,8 @@ static void test_separation(void **state)
 							  lanes[k].cipher, lanes[k].epoch,
 							  lanes[k].lane, false, &open),
 					 0);
-			assert_int_equal(sm_aead_seal(seal, 0, NULL, 0, data, 8), 0);
-			assert_int_equal(sm_aead_open(open, 0, NULL, 0, data, 8),
+			assert_int_equal(sm_aead_seal(seal, 0, NULL, 0, data, 8, data), 0);
+			assert_int_equal(sm_aead_open(open, 0, NULL, 0, data, 8, data),
 					 i == k ? 0 : -EBADMSG);
 			sm_aead_free(seal);
 			sm_aead_free(open);

@@ -279,7 +279,8 @@ static void expect_packet(const struct sm_epoch_secret *secret, const struct pac
 	assert_int_equal(sm_schedule_lane(secret, p->direction, p->cipher, p->epoch, p->lane, true,
 					  &aead),
 			 0);
-	assert_int_equal(sm_aead_seal(aead, p->number, buf, SM_DATA_HEADER_LEN, content, len), 0);
+	assert_int_equal(
+		sm_aead_seal(aead, p->number, buf, SM_DATA_HEADER_LEN, content, len, content), 0);
 	sm_aead_free(aead);
 	snprintf(name, sizeof(name), "%s_datagram", p->name);
 	expect(name, buf, SM_DATA_HEADER_LEN + len + SM_TAG_LEN);
