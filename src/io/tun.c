@@ -17,6 +17,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* Newer than Debian 12's headers */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20u
+#define TUN_F_USO6 0x40u
+#endif
+
 static int fail(int err, char *error, const char *fmt, ...) SM_PRINTF(3, 4);
 
 static int fail(int err, char *error, const char *fmt, ...)
@@ -251,6 +257,23 @@ int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queues, struct sm_
 		return err;
 	}
 	*ret_tun = tun;
+	return 0;
+}
+
+int sm_tun_set_offload(const struct sm_tun *tun, bool want, bool *ret_tso, bool *ret_uso)
+{
+	static const unsigned long tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
+				   udp = TUN_F_USO4 | TUN_F_USO6;
+
+	*ret_tso = *ret_uso = false;
+	if (!want)
+		return ioctl(tun->fd[0], TUNSETOFFLOAD, 0ul) < 0 ? -errno : 0;
+	if (ioctl(tun->fd[0], TUNSETOFFLOAD, tcp | udp) == 0)
+		*ret_tso = *ret_uso = true;
+	else if (errno == EINVAL && ioctl(tun->fd[0], TUNSETOFFLOAD, tcp) == 0)
+		*ret_tso = true; /* kernels before 6.2 do not know UDP's */
+	else
+		return -errno;
 	return 0;
 }
 

@@ -35,6 +35,15 @@ struct sm_tun {
  */
 SM_MUST_CHECK int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queues,
 			      struct sm_tun *ret_tun, char *error);
+
+/**
+ * sm_tun_set_offload() - Take and hand over super-frames and unfinished checksums, or not
+ * @want: false: every frame is whole and complete
+ * @ret_tso, @ret_uso: what the kernel agreed to for TCP and for UDP
+ * Return: 0, -errno
+ */
+SM_MUST_CHECK int sm_tun_set_offload(const struct sm_tun *tun, bool want, bool *ret_tso,
+				     bool *ret_uso);
 void sm_tun_close(struct sm_tun *tun);
 
 #endif

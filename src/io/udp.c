@@ -5,6 +5,9 @@
  */
 #include "io/udp.h"
 
+#include "wire/const.h"
+
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <unistd.h>
@@ -49,11 +52,11 @@ static int set_options(int fd, bool ipv6, bool mapped, bool reuse)
 	if (!err && ipv6)
 		err = set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	if (!err && ipv6)
-		err = set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
+		err = set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
 	if (!err && (!ipv6 || mapped))
 		err = set_int(fd, IPPROTO_IP, IP_PKTINFO, 1);
 	if (!err && (!ipv6 || mapped))
-		err = set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+		err = set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
 	return err;
 }
 
@@ -97,6 +100,26 @@ int sm_udp_open(const struct sm_addr *bind_to, uint16_t port, bool reuse, uint32
 	return fd;
 }
 
+int sm_udp_set_gro(int fd, bool on)
+{
+	return set_int(fd, IPPROTO_UDP, UDP_GRO, on);
+}
+
+int sm_udp_steer(int fd, uint32_t count)
+{
+	/* The program sees the UDP payload: the lane is its third byte. */
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, SM_DATA_LANE_AT),
+		BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
+		BPF_STMT(BPF_RET | BPF_A, 0),
+	};
+	const struct sock_fprog program = {.len = SM_ARRAY_SIZE(code), .filter = code};
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) < 0)
+		return -errno;
+	return 0;
+}
+
 static void local_from_v4(const struct cmsghdr *c, struct sm_addr *ret_local)
 {
 	struct in_pktinfo info;
@@ -118,26 +141,34 @@ static void local_from_v6(const struct cmsghdr *c, struct sm_addr *ret_local)
 	(void)!sm_addr_from_sockaddr((const struct sockaddr *)&sa, ret_local);
 }
 
+static uint32_t segment_from(const struct cmsghdr *c)
+{
+	int size;
+
+	memcpy(&size, CMSG_DATA(c), sizeof(size));
+	return size > 0 ? (uint32_t)size : 0;
+}
+
 /* For IPv4 on a dual-stack socket both kinds come; the IPv4 one knows the address to answer from. */
-static void local_from_control(struct msghdr *m, struct sm_addr *ret_local)
+static void read_control(struct msghdr *m, struct sm_addr *ret_local, uint32_t *ret_segment)
 {
 	*ret_local = (struct sm_addr){0};
+	*ret_segment = 0;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
 			local_from_v4(c, ret_local);
 		else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO &&
 			 !ret_local->family)
 			local_from_v6(c, ret_local);
+		else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO)
+			*ret_segment = segment_from(c);
 	}
 }
 
 static void prepare_receive(struct batch *b, const struct sm_udp_message *msgs, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		struct sm_pbuf *p = msgs[i].pkt;
-
-		sm_pbuf_reset(p);
-		b->iov[i] = (struct iovec){.iov_base = p->data, .iov_len = sm_pbuf_tailroom(p)};
+		b->iov[i] = (struct iovec){.iov_base = msgs[i].data, .iov_len = msgs[i].room};
 		b->hdr[i] = (struct mmsghdr){.msg_hdr = {
 						     .msg_name = &b->addr[i],
 						     .msg_namelen = sizeof(b->addr[i]),
@@ -168,40 +199,33 @@ int sm_udp_receive(int fd, struct sm_udp_message *msgs, uint32_t n)
 		msgs[i].peer = (struct sm_addr){0};
 		if (sm_addr_from_sockaddr((const struct sockaddr *)&b.addr[i], &msgs[i].peer))
 			whole = false;
-		local_from_control(m, &msgs[i].local);
-		msgs[i].pkt->len = whole ? b.hdr[i].msg_len : 0;
+		read_control(m, &msgs[i].local, &msgs[i].segment);
+		msgs[i].len = whole ? b.hdr[i].msg_len : 0;
 	}
 	return count;
 }
 
-static size_t control_v4(uint8_t *control, const struct sm_addr *local)
+/* Appends one control message to @control; Return: bytes it takes */
+static size_t put_control(uint8_t *control, int level, int type, const void *data, size_t len)
 {
-	struct in_pktinfo info = {0};
-	struct cmsghdr head = {
-		.cmsg_level = IPPROTO_IP,
-		.cmsg_type = IP_PKTINFO,
-		.cmsg_len = CMSG_LEN(sizeof(info)),
-	};
+	struct cmsghdr head = {.cmsg_level = level, .cmsg_type = type, .cmsg_len = CMSG_LEN(len)};
 
-	memcpy(&info.ipi_spec_dst, local->ip, 4);
 	memcpy(control, &head, sizeof(head));
-	memcpy(control + CMSG_LEN(0), &info, sizeof(info));
-	return CMSG_SPACE(sizeof(info));
+	memcpy(control + CMSG_LEN(0), data, len);
+	return CMSG_SPACE(len);
 }
 
-static size_t control_v6(uint8_t *control, const struct sm_addr *local)
+static size_t put_source(uint8_t *control, const struct sm_addr *local)
 {
-	struct in6_pktinfo info = {.ipi6_ifindex = local->scope};
-	struct cmsghdr head = {
-		.cmsg_level = IPPROTO_IPV6,
-		.cmsg_type = IPV6_PKTINFO,
-		.cmsg_len = CMSG_LEN(sizeof(info)),
-	};
+	struct in_pktinfo v4 = {0};
+	struct in6_pktinfo v6 = {.ipi6_ifindex = local->scope};
 
-	memcpy(&info.ipi6_addr, local->ip, 16);
-	memcpy(control, &head, sizeof(head));
-	memcpy(control + CMSG_LEN(0), &info, sizeof(info));
-	return CMSG_SPACE(sizeof(info));
+	if (local->family == 4) {
+		memcpy(&v4.ipi_spec_dst, local->ip, 4);
+		return put_control(control, IPPROTO_IP, IP_PKTINFO, &v4, sizeof(v4));
+	}
+	memcpy(&v6.ipi6_addr, local->ip, 16);
+	return put_control(control, IPPROTO_IPV6, IPV6_PKTINFO, &v6, sizeof(v6));
 }
 
 static void prepare_send(struct batch *b, bool mapped, const struct sm_udp_message *msgs,
@@ -210,17 +234,24 @@ static void prepare_send(struct batch *b, bool mapped, const struct sm_udp_messa
 	for (uint32_t i = 0; i < n; i++) {
 		const struct sm_udp_message *msg = &msgs[i];
 		struct msghdr *m = &b->hdr[i].msg_hdr;
+		size_t control = 0;
 
-		b->iov[i] = (struct iovec){.iov_base = msg->pkt->data, .iov_len = msg->pkt->len};
+		b->iov[i] = (struct iovec){.iov_base = msg->data, .iov_len = msg->len};
 		*m = (struct msghdr){.msg_iov = &b->iov[i], .msg_iovlen = 1};
 		m->msg_name = &b->addr[i];
 		m->msg_namelen = sm_addr_to_sockaddr(&msg->peer, mapped, &b->addr[i]);
 		/* A source of the other family would be refused: the path has moved on. */
-		if (msg->local.family && msg->local.family == msg->peer.family) {
+		if (msg->local.family && msg->local.family == msg->peer.family)
+			control = put_source(b->control[i], &msg->local);
+		if (msg->segment > 0 && msg->segment < msg->len) {
+			uint16_t segment = (uint16_t)msg->segment;
+
+			control += put_control(b->control[i] + control, IPPROTO_UDP, UDP_SEGMENT,
+					       &segment, sizeof(segment));
+		}
+		if (control > 0) {
 			m->msg_control = b->control[i];
-			m->msg_controllen = msg->local.family == 4
-						    ? control_v4(b->control[i], &msg->local)
-						    : control_v6(b->control[i], &msg->local);
+			m->msg_controllen = control;
 		}
 	}
 }

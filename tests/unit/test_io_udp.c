@@ -13,12 +13,20 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define BUFFER (4u << 20)
 #define COUNT  (2 * SM_UDP_BATCH + 3)
 
-static struct sm_pbuf_pool pool;
+#define ROOM 66000u
+
+static void take(struct sm_udp_message *m)
+{
+	m->room = ROOM;
+	m->data = malloc(ROOM);
+	assert_non_null(m->data);
+}
 
 static struct sm_addr addr(const char *text)
 {
@@ -47,17 +55,17 @@ static int open_at(const char *bind_to, bool *ret_mapped, uint16_t *ret_port)
 
 static struct sm_udp_message message(struct sm_addr peer, uint8_t fill, uint32_t len)
 {
-	struct sm_udp_message m = {.peer = peer, .pkt = sm_pbuf_get(&pool)};
+	struct sm_udp_message m = {.peer = peer, .len = len};
 
-	assert_non_null(m.pkt);
-	memset(sm_pbuf_put_tail(m.pkt, len), fill, len);
+	take(&m);
+	memset(m.data, fill, len);
 	return m;
 }
 
 static void put_all(struct sm_udp_message *msgs, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
-		sm_pbuf_put(&pool, msgs[i].pkt);
+		free(msgs[i].data);
 }
 
 /* Fills @msgs with @n datagrams, however many calls that takes. */
@@ -66,7 +74,7 @@ static void receive_all(int fd, struct sm_udp_message *msgs, uint32_t n)
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	for (uint32_t i = 0; i < n; i++)
-		msgs[i].pkt = sm_pbuf_get(&pool);
+		take(&msgs[i]);
 	for (uint32_t done = 0; done < n;) {
 		int count;
 
@@ -112,12 +120,11 @@ static void test_both_families(void **state)
 		assert_true(sm_addr_equal(&in.peer, &want));
 		peer.port = 0;
 		assert_true(sm_addr_equal(&in.local, &peer));
-		assert_int_equal(in.pkt->len, 100);
-		assert_memory_equal(in.pkt->data, out.pkt->data, 100);
-		assert_ptr_equal(in.pkt->data, in.pkt->buf + SM_PBUF_HEADROOM);
+		assert_int_equal(in.len, 100);
+		assert_memory_equal(in.data, out.data, 100);
 
 		/* And back from the address that was asked. */
-		in.pkt->data[0]++;
+		in.data[0]++;
 		assert_int_equal(sm_udp_send(to, mapped, &in, 1, &err), 1);
 		put_all(&out, 1);
 		receive_all(from, &out, 1);
@@ -149,8 +156,8 @@ static void test_many_in_order(void **state)
 	receive_all(to, in, COUNT);
 	for (uint32_t i = 0; i < COUNT; i++) {
 		assert_int_equal(err[i], 0);
-		assert_int_equal(in[i].pkt->len, 1 + i);
-		assert_memory_equal(in[i].pkt->data, out[i].pkt->data, 1 + i);
+		assert_int_equal(in[i].len, 1 + i);
+		assert_memory_equal(in[i].data, out[i].data, 1 + i);
 		assert_true(sm_addr_same_ip(&in[i].peer, &peers[i % 2]));
 	}
 	put_all(in, COUNT);
@@ -181,9 +188,9 @@ static void test_one_fault_holds_nobody_up(void **state)
 	err[4] = 1;
 	assert_memory_equal(err, want, sizeof(want));
 	receive_all(to, in, 3);
-	assert_int_equal(in[0].pkt->data[0], 0);
-	assert_int_equal(in[1].pkt->data[0], 2);
-	assert_int_equal(in[2].pkt->data[0], 5);
+	assert_int_equal(in[0].data[0], 0);
+	assert_int_equal(in[1].data[0], 2);
+	assert_int_equal(in[2].data[0], 5);
 	put_all(in, 3);
 	put_all(out, 6);
 	close(to);
@@ -217,7 +224,6 @@ static void test_source_is_chosen(void **state)
 
 static void test_largest_and_too_long(void **state)
 {
-	struct sm_pbuf_pool small;
 	uint16_t port, other;
 	bool mapped, from_mapped;
 	int to = open_at(NULL, &mapped, &port), from = open_at(NULL, &from_mapped, &other);
@@ -232,20 +238,21 @@ static void test_largest_and_too_long(void **state)
 	out[1] = message(peer, 8, 100);
 	assert_int_equal(sm_udp_send(from, from_mapped, out, 2, err), 2);
 	receive_all(to, in, 2);
-	assert_int_equal(in[0].pkt->len, 65507);
+	assert_int_equal(in[0].len, 65507);
 	put_all(in, 2);
 
-	assert_int_equal(sm_pbuf_pool_init(&small, 3, 1000), 0);
-	for (uint32_t i = 0; i < 3; i++)
-		in[i].pkt = sm_pbuf_get(&small);
+	for (uint32_t i = 0; i < 3; i++) {
+		take(&in[i]);
+		in[i].room = 1000;
+	}
 	assert_int_equal(sm_udp_send(from, from_mapped, out, 2, err), 2);
 	assert_int_equal(poll(&p, 1, 5000), 1);
 	assert_int_equal(sm_udp_receive(to, in, 3), 2);
-	assert_int_equal(in[0].pkt->len, 0);
-	assert_int_equal(in[1].pkt->len, 100);
-	assert_int_equal(in[1].pkt->data[99], 8);
+	assert_int_equal(in[0].len, 0);
+	assert_int_equal(in[1].len, 100);
+	assert_int_equal(in[1].data[99], 8);
 	assert_int_equal(sm_udp_receive(to, in, 3), 0);
-	sm_pbuf_pool_done(&small);
+	put_all(in, 3);
 	put_all(out, 2);
 	close(to);
 	close(from);
@@ -266,13 +273,13 @@ static void test_options(void **state)
 		if (i != 2) {
 			assert_int_equal(getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &value, &len),
 					 0);
-			assert_int_equal(value, IP_PMTUDISC_DONT);
+			assert_int_equal(value, IP_PMTUDISC_PROBE);
 		}
 		if (i != 1) {
 			value = -1;
 			assert_int_equal(
 				getsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &value, &len), 0);
-			assert_int_equal(value, IPV6_PMTUDISC_DONT);
+			assert_int_equal(value, IPV6_PMTUDISC_PROBE);
 		}
 		assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &value, &len), 0);
 		assert_true(value >= (int)BUFFER);
@@ -300,18 +307,82 @@ static void test_port_in_use(void **state)
 	assert_int_equal(sm_udp_open(&elsewhere, 0, false, BUFFER, &mapped), -EADDRNOTAVAIL);
 }
 
-static int make_pool(void **state)
+/* Segments cut by the kernel, put together again on the way, and taken apart here. */
+static void test_segments(void **state)
 {
+	static const struct {
+		uint32_t len, segment;
+		bool gro;
+	} cases[] = {
+		{64 * 1000, 1000, true}, {10 * 1200 + 7, 1200, true}, {3 * 1472, 1472, false},
+		{1000, 0, true},         {1000, 1000, true},          {5, 9, false},
+	};
+	uint16_t port, other;
+	bool mapped, from_mapped;
+	int to = open_at(NULL, &mapped, &port), from = open_at(NULL, &from_mapped, &other);
+	struct sm_addr peers[2] = {addr("127.0.0.1"), addr("::1")};
+
 	(void)state;
-	return sm_pbuf_pool_init(&pool, 2 * COUNT, 66000);
+	for (size_t i = 0; i < 2 * SM_ARRAY_SIZE(cases); i++) {
+		uint32_t len = cases[i / 2].len, segment = cases[i / 2].segment, got = 0;
+		struct sm_udp_message out = message(peers[i % 2], 0, len), in;
+		int err;
+
+		for (uint32_t k = 0; k < len; k++)
+			out.data[k] = (uint8_t)(k * 7 + k / 251);
+		out.peer.port = port;
+		out.segment = segment;
+		out.local = peers[i % 2];
+		assert_int_equal(sm_udp_set_gro(to, cases[i / 2].gro), 0);
+		assert_int_equal(sm_udp_send(from, from_mapped, &out, 1, &err), 1);
+		while (got < len) {
+			receive_all(to, &in, 1);
+			assert_memory_equal(in.data, out.data + got, in.len);
+			got += in.len;
+			if (segment > 0 && segment < len && in.len > segment)
+				assert_int_equal(in.segment, segment);
+			else
+				assert_true(in.segment == 0 || in.segment >= in.len);
+			put_all(&in, 1);
+		}
+		put_all(&out, 1);
+	}
+	close(to);
+	close(from);
 }
 
-static int drop_pool(void **state)
+/* The lane in the third byte decides which of the sockets gets a datagram. */
+static void test_steering(void **state)
 {
+	const struct sm_addr any = {0};
+	struct sm_addr peer = addr("127.0.0.1");
+	uint16_t port, other;
+	bool mapped, from_mapped;
+	int from = open_at(NULL, &from_mapped, &other), probe = open_at(NULL, &mapped, &port);
+	int fd[3];
+
 	(void)state;
-	assert_int_equal(pool.free_count, pool.count);
-	sm_pbuf_pool_done(&pool);
-	return 0;
+	close(probe);
+	for (size_t i = 0; i < 3; i++) {
+		fd[i] = sm_udp_open(&any, port, true, BUFFER, &mapped);
+		assert_true(fd[i] >= 0);
+	}
+	assert_int_equal(sm_udp_steer(fd[0], 3), 0);
+	peer.port = port;
+	for (uint8_t lane = 0; lane < 17; lane++) {
+		struct sm_udp_message out = message(peer, 0, 100), in;
+		int err;
+
+		out.data[2] = lane;
+		assert_int_equal(sm_udp_send(from, from_mapped, &out, 1, &err), 1);
+		receive_all(fd[lane % 3], &in, 1);
+		assert_int_equal(in.data[2], lane);
+		put_all(&in, 1);
+		put_all(&out, 1);
+	}
+	for (size_t i = 0; i < 3; i++)
+		close(fd[i]);
+	close(from);
 }
 
 int main(void)
@@ -323,12 +394,14 @@ int main(void)
 		cmocka_unit_test(test_source_is_chosen),
 		cmocka_unit_test(test_largest_and_too_long),
 		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_segments),
+		cmocka_unit_test(test_steering),
 		cmocka_unit_test(test_port_in_use),
 	};
 	int failed;
 
 	netns_enter();
-	failed = cmocka_run_group_tests(tests, make_pool, drop_pool);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	netns_leave();
 	return failed;
 }
