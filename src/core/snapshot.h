@@ -35,7 +35,7 @@ typedef uint16_t sm_port_t; /* a switch port, as IEEE 802.1Q has it: one for eac
 struct sm_session_view {
 	uint32_t index;
 	sm_port_t port;
-	bool takes_parts;
+	bool takes_parts, takes_chunks;
 	struct sm_epoch *tx;
 	struct sm_epoch *rx[SM_EPOCHS_MAX];
 	struct sm_addr remote, local;

@@ -108,6 +108,7 @@ struct sm_config_transport {
 	uint16_t control_port;             /* 0: do not listen */
 	uint16_t data_port;                /* 0: any free one */
 	uint32_t workers;                  /* 0: auto */
+	bool offload;                      /* super-frames, and datagrams in batches */
 	uint32_t path_mtu;                 /* bytes of outer IP packet; 0: auto */
 	uint32_t socket_buffer;            /* bytes, each direction */
 	uint64_t keepalive_us;

@@ -286,6 +286,16 @@ const struct sm_config_row sm_config_rows[] = {
 	},
 	{
 		.section = SM_CONFIG_TRANSPORT,
+		.name = "Offload",
+		.kind = SM_CONFIG_KIND_BOOL,
+		AT(transport.offload),
+		.fallback = "yes",
+		.expected = "yes or no",
+		.help = "Move many segments at a time between card and network",
+		.change = SM_CONFIG_CHANGE_RESTART,
+	},
+	{
+		.section = SM_CONFIG_TRANSPORT,
 		.name = "PathMTU",
 		.kind = SM_CONFIG_KIND_NUMBER,
 		AT(transport.path_mtu),

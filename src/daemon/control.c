@@ -578,6 +578,9 @@ static int make_plane(struct sm_daemon *d)
 		.udp_mapped = d->udp_mapped,
 		.frame_max = d->config->interface.mtu +
 			     (d->config->network.mode == SM_MODE_TAP ? 14 + 8 : 0),
+		.tap_tso = d->tap_tso,
+		.tap_uso = d->tap_uso,
+		.udp_offload = d->config->transport.offload,
 		.wake = wake,
 		.arg = d,
 	};

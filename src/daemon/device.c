@@ -131,7 +131,13 @@ static int open_sockets(struct sm_daemon *d, char *error)
 		d->udp_fd[i] = fd;
 		if (!d->data_port)
 			d->data_port = bound_port(fd);
+		/* Without it, each datagram comes alone. */
+		if (t->offload && sm_udp_set_gro(fd, true))
+			sm_info("this kernel does not join datagrams (UDP_GRO)");
 	}
+	/* Without it, workers hand datagrams over. */
+	if (d->workers > 1 && sm_udp_steer(d->udp_fd[0], d->workers))
+		sm_info("this kernel does not steer datagrams to their workers");
 	if (!t->data_port)
 		return take_port_lock(d, true, d->data_port, &d->udp_lock, error);
 	return 0;
@@ -254,6 +260,9 @@ int sm_device_open(struct sm_daemon *d, char *error)
 			  error);
 	if (err)
 		return err;
+	err = sm_tun_set_offload(&d->tun, d->config->transport.offload, &d->tap_tso, &d->tap_uso);
+	if (err)
+		sm_warn("%s takes no super-frames: %s", d->tun.name, strerror(-err));
 	if (d->config->interface.has_mac)
 		d->mac = d->config->interface.mac;
 	else

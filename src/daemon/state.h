@@ -74,6 +74,7 @@ struct sm_daemon {
 	int udp_fd[SM_WORKER_MAX];
 	uint32_t workers;
 	bool udp_mapped;
+	bool tap_tso, tap_uso; /* super-frames that the card takes */
 	uint16_t data_port, control_port;
 	struct sm_addr listening[SM_CONFIG_ADDRESSES_MAX + 2];
 	uint32_t listening_count;

@@ -1,53 +1,89 @@
 // SPDX-License-Identifier: MIT
 /*
- * From TAP to UDP: read, switch, split, seal, send.
+ * From TAP to UDP: read, switch, cut, seal, send.
  *
- * Theory of operation: up to SM_BATCH_MAX frames are read, each into a buffer of its own behind the
- * headroom. The switch says where each goes; datagrams gather in @out and leave when it is full or the
- * turn ends, grouped by session with the order inside a session kept, so a flow stays in order. A flood
- * to many members may take several turns: frames not yet forwarded stay in @pending, and no new ones are
- * read before they are gone.
+ * Theory of operation: frames are read one behind another into the arena, super-frames of up to 64 kB among
+ * them. The switch says where each goes. A frame is cut into datagrams: one for a plain frame that fits,
+ * chunks for a super-frame, parts for what does not fit the path. What stands behind a datagram's share of
+ * the frame, its trailer, is put there for the moment of sealing, and the frame is whole again afterwards;
+ * so nothing is copied, and a flood seals the same frame many times. Sealed datagrams stand one behind
+ * another in @out; those of one size and session are a run, which leaves in one piece (UDP_SEGMENT). A run
+ * leaves when the turn ends or @out is full: nothing waits for company.
+ *
+ * A flood to many members may take several turns: frames not yet forwarded stay in @pending, and no new ones
+ * are read before they are gone.
  */
+#include "core/segment.h"
 #include "plane/worker.h"
 
 #include <poll.h>
 #include <unistd.h>
 
-/* Datagrams of one turn, so that a flood to a thousand members does not keep UDP waiting. */
-#define TURN_MAX (4u * SM_BATCH_MAX)
+/* Bytes sealed in one turn, so that a flood to a thousand members does not keep UDP waiting. */
+#define TURN_MAX SM_ARENA_LEN
 /* For how long a full send queue is waited for */
 #define SEND_WAIT_NS UINT64_C(1000000)
+/* For how long datagrams go one by one after the kernel or the card could not cut a run */
+#define SEGMENT_OFF_US (UINT64_C(60) * SM_SEC_US)
 
 #define UDP_HEADER_LEN  8u
 #define IPV4_HEADER_LEN 20u
 #define IPV6_HEADER_LEN 40u
+#define TCP_HEADER_LEN  20u
+/* No SYN is longer: Ethernet, two tags, the longest IPv4 or some IPv6 extension headers, the longest TCP */
+#define SYN_LEN_MAX 256u
 
-/* struct virtio_net_hdr: flags (8), gso_type (8), ... */
-#define VNET_NEEDS_CSUM 0x01
-#define VNET_GSO_NONE   0x00
+/**
+ * struct cut - How a frame goes into datagrams
+ * @body, @len:   what is shared out, @piece bytes to each of the @count datagrams but the last
+ * @trailer:      stands behind each share: template and descriptor (CHUNK), index (PART), and the kind
+ * @frames, @bytes: what the counters of the port get
+ */
+struct cut {
+	uint8_t *body;
+	uint32_t len, piece, count;
+	uint32_t frames, bytes;
+	enum sm_kind kind;
+	struct sm_chunk chunk;
+	uint32_t trailer_len;
+	uint8_t trailer[SM_TRAILER_MAX];
+};
 
-/* Without offloads asked for, the kernel finishes frames itself; one that is not whole goes nowhere. */
-static bool is_whole(const uint8_t *vnet)
+/* --- reading --- */
+
+static bool is_plain(const struct sm_vnet *vnet)
 {
-	return !(vnet[0] & VNET_NEEDS_CSUM) && vnet[1] == VNET_GSO_NONE;
+	return !(vnet->flags & SM_VNET_NEEDS_CSUM) && vnet->gso_type == SM_VNET_GSO_NONE;
 }
 
-/* Return: true if the read frame is to be forwarded */
-static bool accept_frame(struct sm_worker *w, struct sm_pbuf *p, size_t got)
+/* Return: true if the frame that was read at @p->data is to be forwarded */
+static bool accept_frame(struct sm_worker *w, struct sm_tap_frame *p, size_t got)
 {
+	uint32_t segment;
+
 	if (got <= SM_VNET_HDR_LEN) {
 		sm_worker_drop(w, SM_DROP_RUNT);
 		return false;
 	}
-	p->len = (uint32_t)(got - SM_VNET_HDR_LEN);
+	sm_vnet_decode(p->data - SM_VNET_HDR_LEN, &p->vnet);
+	p->len = segment = (uint32_t)(got - SM_VNET_HDR_LEN);
 	sm_worker_count(w, SM_COUNT_TAP_READ_FRAMES, 1);
 	sm_worker_count(w, SM_COUNT_TAP_READ_BYTES, p->len);
-	if (p->len > w->plane->config.frame_max) {
-		sm_worker_drop(w, SM_DROP_TOO_BIG);
-		return false;
+	p->way = SM_WAY_PLAIN;
+	if (!is_plain(&p->vnet)) {
+		int r = sm_super_classify(w->plane->config.mode, &p->vnet, p->data, p->len,
+					  &p->super);
+
+		p->way = r == 0 ? SM_WAY_SUPER : SM_WAY_SOFTWARE;
+		if (r == -EBADMSG) {
+			sm_worker_drop(w, SM_DROP_MALFORMED);
+			return false;
+		}
+		if (p->vnet.gso_type != SM_VNET_GSO_NONE)
+			segment = r == 0 ? p->super.header_len + p->super.gso_size : 0;
 	}
-	if (!is_whole(p->data - SM_VNET_HDR_LEN)) {
-		sm_worker_drop(w, SM_DROP_MALFORMED);
+	if (segment > w->plane->config.frame_max) {
+		sm_worker_drop(w, SM_DROP_TOO_BIG);
 		return false;
 	}
 	return true;
@@ -55,42 +91,34 @@ static bool accept_frame(struct sm_worker *w, struct sm_pbuf *p, size_t got)
 
 static void read_batch(struct sm_worker *w)
 {
-	size_t room = SM_VNET_HDR_LEN + w->plane->config.frame_max + 1;
-	struct sm_pbuf *p = NULL;
-	uint32_t tries;
+	size_t room = SM_VNET_HDR_LEN + w->plane->read_max;
+	uint32_t at = 0, tries = 0;
 
 	w->mark_ns = sm_clock_now_ns();
 	w->pending_at = w->pending_count = w->flood_at = 0;
 	w->tap_more = true;
-	for (tries = 0; tries < SM_BATCH_MAX; tries++) {
+	while (tries < SM_BATCH_MAX && at + SM_ARENA_FRAME <= SM_ARENA_LEN) {
+		struct sm_tap_frame *p = &w->pending[w->pending_count];
 		ssize_t got;
 
-		if (!p)
-			p = sm_pbuf_get(&w->pool);
-		if (!p)
-			break;
+		p->data = w->arena + at + SM_ARENA_HEADROOM;
 		got = read(w->tap_fd, p->data - SM_VNET_HDR_LEN, room);
+		tries++;
 		if (got <= 0) {
 			w->tap_more = !sm_worker_tap_error(w, got == 0 ? ENODEV : errno, false);
 			if (!w->tap_more)
 				break;
 		} else if (accept_frame(w, p, (size_t)got)) {
-			w->pending[w->pending_count++] = p;
-			p = NULL;
+			at += (SM_ARENA_HEADROOM + p->len + SM_TRAILER_MAX + 63) & ~63u;
+			w->pending_count++;
 		}
 	}
-	if (p)
-		sm_pbuf_put(&w->pool, p);
-	sm_worker_count(w, SM_COUNT_SYSCALLS, SM_MIN(tries + 1, SM_BATCH_MAX));
+	sm_worker_count(w, SM_COUNT_SYSCALLS, tries);
 	if (w->pending_count > 0)
 		sm_worker_stage(w, SM_STAGE_TAP_READ, w->pending_count);
 }
 
-static uint32_t outer_overhead(const struct sm_session_view *s)
-{
-	return SM_DATA_OVERHEAD + UDP_HEADER_LEN +
-	       (s->remote.family == 6 ? IPV6_HEADER_LEN : IPV4_HEADER_LEN);
-}
+/* --- sending --- */
 
 static void on_too_big(struct sm_worker *w, const struct sm_session_view *s)
 {
@@ -104,228 +132,397 @@ static void on_too_big(struct sm_worker *w, const struct sm_session_view *s)
 		sm_worker_tell(w);
 }
 
-static void account_sent(struct sm_worker *w, const struct sm_out *out, int err)
+static void account_sent(struct sm_worker *w, const struct sm_out_run *run, int err)
 {
-	struct sm_port_cells *cells = &w->ports[out->session->port];
+	struct sm_port_cells *cells = &w->ports[run->session->port];
 
 	if (err == -EMSGSIZE) {
-		on_too_big(w, out->session);
+		on_too_big(w, run->session);
 	} else if (err < 0) {
 		sm_worker_drop(w, SM_DROP_SEND);
 	} else {
-		sm_worker_count(w, SM_COUNT_UDP_SEND_PACKETS, 1);
-		sm_worker_count(w, SM_COUNT_UDP_SEND_BYTES, out->pkt->len);
-		sm_worker_add(&cells->tx_frames, out->frame_len > 0);
-		sm_worker_add(&cells->tx_bytes, out->frame_len);
+		sm_worker_count(w, SM_COUNT_UDP_SEND_PACKETS, run->count);
+		sm_worker_count(w, SM_COUNT_UDP_SEND_BYTES, run->len);
+		sm_worker_add(&cells->tx_frames, run->frames);
+		sm_worker_add(&cells->tx_bytes, run->bytes);
 	}
 }
 
-/* A full queue is waited for once and briefly; what then still does not fit is lost, as on a wire. */
-static void send_batch(struct sm_worker *w, struct sm_udp_message *msgs, struct sm_out *outs,
-		       uint32_t n)
+static struct sm_udp_message message_of(const struct sm_worker *w, const struct sm_out_run *run)
+{
+	return (struct sm_udp_message){
+		.peer = run->session->remote,
+		.local = run->session->local,
+		.data = w->out + run->at,
+		.len = run->len,
+		.segment = run->segment,
+	};
+}
+
+/* A full queue is waited for briefly; what then still does not fit is lost, as on a wire. */
+static void send_messages(struct sm_worker *w, struct sm_udp_message *msgs, uint32_t n, int *err)
 {
 	uint64_t begin_ns = w->mark_ns;
+	uint32_t done = 0;
 	bool last = false;
-	int err[SM_BATCH_MAX];
 
-	while (n > 0) {
-		uint32_t left = 0;
+	for (;;) {
+		struct pollfd fd = {.fd = w->udp_fd, .events = POLLOUT};
 
-		(void)!sm_udp_send(w->udp_fd, w->plane->config.udp_mapped, msgs, n, err);
+		(void)!sm_udp_send(w->udp_fd, w->plane->config.udp_mapped, msgs + done, n - done,
+				   err + done);
 		sm_worker_count(w, SM_COUNT_SYSCALLS, 1);
-		for (uint32_t i = 0; i < n; i++) {
-			if (err[i] == -EAGAIN && !last) {
-				msgs[left] = msgs[i];
-				outs[left++] = outs[i];
-			} else {
-				account_sent(w, &outs[i], err[i]);
-			}
-		}
-		n = left;
-		if (n > 0) {
-			struct pollfd fd = {.fd = w->udp_fd, .events = POLLOUT};
-
-			(void)poll(&fd, 1, 1);
-			last = sm_clock_now_ns() - begin_ns > SEND_WAIT_NS;
-		}
+		/* A full queue refuses one and all behind it. */
+		while (done < n && err[done] != -EAGAIN)
+			done++;
+		if (done == n || last)
+			return;
+		(void)poll(&fd, 1, 1);
+		last = sm_clock_now_ns() - begin_ns > SEND_WAIT_NS;
 	}
 }
 
-/**
- * seal_group() - Seal all of @out that go where @first goes, in order
- * @done:  bit for each of @out that some group had; grows
- * @msgs, @sealed: sealed ones are appended, @ret_n counts them
- */
-static void seal_group(struct sm_worker *w, uint32_t first, uint64_t *done,
-		       struct sm_udp_message *msgs, struct sm_out *sealed, uint32_t *ret_n)
+/* The kernel did not take the run in one piece: is it the run or the datagrams? */
+static int send_one_by_one(struct sm_worker *w, const struct sm_out_run *run)
 {
-	const struct sm_session_view *s = w->out[first].session;
-	struct sm_tx_lane *lane = &s->tx->tx[w->index + 1];
-	struct sm_pbuf *pkts[SM_BATCH_MAX];
-	uint8_t kinds[SM_BATCH_MAX];
-	uint32_t n = 0, ok;
+	struct sm_udp_message msgs[SM_UDP_SEGMENTS_MAX];
+	int err[SM_UDP_SEGMENTS_MAX], result = 0;
 
-	for (uint32_t i = first; i < w->out_count; i++) {
-		if (w->out[i].session != s || (*done >> i & 1))
-			continue;
-		*done |= UINT64_C(1) << i;
-		pkts[n] = w->out[i].pkt;
-		kinds[n] = w->out[i].kind;
-		sealed[*ret_n + n++] = w->out[i];
+	for (uint32_t i = 0; i < run->count; i++) {
+		uint32_t at = i * run->segment;
+
+		msgs[i] = message_of(w, run);
+		msgs[i].data += at;
+		msgs[i].len = SM_MIN(run->segment, run->len - at);
+		msgs[i].segment = 0;
 	}
-	ok = sm_tx_lane_seal(lane, pkts, kinds, n, w->now_us);
-	for (uint32_t i = 0; i < ok; i++)
-		msgs[*ret_n + i] = (struct sm_udp_message){
-			.peer = s->remote, .local = s->local, .pkt = pkts[i]};
-	*ret_n += ok;
-	for (uint32_t i = ok; i < n; i++)
+	send_messages(w, msgs, run->count, err);
+	for (uint32_t i = 0; i < run->count; i++)
+		result = err[i] < 0 ? err[i] : result;
+	return result;
+}
+
+static bool is_segment_fault(const struct sm_out_run *run, int err)
+{
+	return run->count > 1 && (err == -EIO || err == -EINVAL || err == -EMSGSIZE ||
+				  err == -EOPNOTSUPP || err == -ENOPROTOOPT);
+}
+
+static void on_segment_fault(struct sm_worker *w, int err)
+{
+	w->segment_off_us = w->now_us + SEGMENT_OFF_US;
+	atomic_store_explicit(&w->send_fault, -err, memory_order_relaxed);
+	sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
+}
+
+static void send_runs(struct sm_worker *w)
+{
+	struct sm_udp_message msgs[SM_BATCH_MAX];
+	int err[SM_BATCH_MAX];
+
+	for (uint32_t i = 0; i < w->run_count; i++)
+		msgs[i] = message_of(w, &w->run[i]);
+	send_messages(w, msgs, w->run_count, err);
+	for (uint32_t i = 0; i < w->run_count; i++) {
+		int whole = err[i];
+
+		if (is_segment_fault(&w->run[i], whole)) {
+			err[i] = send_one_by_one(w, &w->run[i]);
+			if (err[i] == 0)
+				on_segment_fault(w, whole);
+		}
+		account_sent(w, &w->run[i], err[i]);
+	}
+}
+
+/* Sends what was sealed. */
+static void flush(struct sm_worker *w)
+{
+	uint32_t n = 0;
+
+	if (w->run_count == 0)
+		return;
+	for (uint32_t i = 0; i < w->run_count; i++)
+		n += w->run[i].count;
+	sm_worker_stage(w, SM_STAGE_SEAL, n);
+	send_runs(w);
+	sm_worker_stage(w, SM_STAGE_UDP_SEND, n);
+	w->run_count = 0;
+	w->out_len = 0;
+}
+
+/* --- sealing --- */
+
+/* Can a datagram of @len bytes join the last run? */
+static bool joins(const struct sm_worker *w, const struct sm_session_view *s, uint32_t len)
+{
+	const struct sm_out_run *run = &w->run[w->run_count - 1];
+
+	return run->session == s && run->len == run->segment * run->count && len <= run->segment &&
+	       run->count < SM_UDP_SEGMENTS_MAX && run->len + len <= SM_UDP_BYTES_MAX &&
+	       w->now_us >= w->segment_off_us && w->plane->config.udp_offload;
+}
+
+/* Return: where a datagram of @len bytes for @s is to be sealed to */
+static uint8_t *take_room(struct sm_worker *w, const struct sm_session_view *s, uint32_t len)
+{
+	struct sm_out_run *run;
+	uint8_t *at;
+
+	if (w->out_len + len > SM_OUT_LEN)
+		flush(w);
+	if (w->run_count == 0 || !joins(w, s, len)) {
+		if (w->run_count == SM_BATCH_MAX)
+			flush(w);
+		w->run[w->run_count++] = (struct sm_out_run){
+			.session = s, .at = w->out_len, .segment = len};
+	}
+	run = &w->run[w->run_count - 1];
+	at = w->out + w->out_len;
+	run->len += len;
+	run->count++;
+	w->out_len += len;
+	w->queued += len;
+	return at;
+}
+
+/* The room taken last is not used after all. */
+static void give_back(struct sm_worker *w, uint32_t len)
+{
+	struct sm_out_run *run = &w->run[w->run_count - 1];
+
+	w->out_len -= len;
+	run->len -= len;
+	if (--run->count == 0)
+		w->run_count--;
+}
+
+static void set_index(struct cut *cut, uint32_t index)
+{
+	struct sm_part part = {.index = (uint8_t)index, .count = (uint8_t)cut->count};
+
+	if (cut->kind == SM_KIND_PART) {
+		sm_part_encode(&part, cut->trailer);
+	} else if (cut->kind == SM_KIND_CHUNK) {
+		cut->chunk.index = (uint16_t)index;
+		sm_chunk_encode(&cut->chunk, cut->trailer + cut->chunk.header_len);
+	}
+}
+
+static int seal_piece(struct sm_worker *w, const struct sm_session_view *s, const struct cut *cut,
+		      uint32_t index, uint64_t number)
+{
+	uint8_t *from = cut->body + (size_t)index * cut->piece;
+	uint32_t len = SM_MIN(cut->piece, cut->len - index * cut->piece);
+	uint32_t content = len + cut->trailer_len;
+	uint32_t total = SM_DATA_HEADER_LEN + content + SM_TAG_LEN;
+	uint8_t saved[SM_TRAILER_MAX], *out = take_room(w, s, total);
+	int err;
+
+	memcpy(saved, from + len, cut->trailer_len);
+	memcpy(from + len, cut->trailer, cut->trailer_len);
+	err = sm_tx_lane_seal_to(&s->tx->tx[w->index + 1], number, from, content, out);
+	memcpy(from + len, saved, cut->trailer_len);
+	if (err)
+		give_back(w, total);
+	return err;
+}
+
+static void seal(struct sm_worker *w, const struct sm_session_view *s, struct cut *cut)
+{
+	struct sm_tx_lane *lane = &s->tx->tx[w->index + 1];
+	uint64_t first = 0;
+	int err = sm_tx_lane_reserve(lane, cut->count, w->now_us, &first);
+
+	cut->trailer[cut->trailer_len - 1] = (uint8_t)cut->kind;
+	for (uint32_t i = 0; i < cut->count && !err; i++) {
+		set_index(cut, i);
+		err = seal_piece(w, s, cut, i, first + i);
+		if (!err && i == 0) {
+			w->run[w->run_count - 1].frames += cut->frames;
+			w->run[w->run_count - 1].bytes += cut->bytes;
+		}
+	}
+	if (err)
 		sm_worker_drop(w, SM_DROP_LIMIT);
-	if (ok > 0)
+	else
 		sm_worker_epoch_event(w, s->tx, s->index, SM_EPOCH_EVENT_USED);
-	if (ok < n ||
+	if (err ||
 	    atomic_load_explicit(&lane->next, memory_order_relaxed) >= SM_REKEY_AFTER_PACKETS)
 		sm_worker_epoch_event(w, s->tx, s->index, SM_EPOCH_EVENT_WORN);
 }
 
-/* Seals and sends what has gathered. */
-static void flush(struct sm_worker *w)
-{
-	struct sm_udp_message msgs[SM_BATCH_MAX];
-	struct sm_out sealed[SM_BATCH_MAX];
-	uint64_t done = 0;
-	uint32_t n = 0;
+/* --- cutting --- */
 
-	if (w->out_count == 0)
-		return;
-	for (uint32_t i = 0; i < w->out_count; i++) {
-		if (!(done >> i & 1))
-			seal_group(w, i, &done, msgs, sealed, &n);
-	}
-	sm_worker_stage(w, SM_STAGE_SEAL, w->out_count);
-	if (n > 0) {
-		send_batch(w, msgs, sealed, n);
-		sm_worker_stage(w, SM_STAGE_UDP_SEND, n);
-	}
-	for (uint32_t i = 0; i < w->out_count; i++)
-		sm_pbuf_put(&w->pool, w->out[i].pkt);
-	w->out_count = 0;
+/* Return: bytes of body that one datagram to @s carries */
+static uint32_t room_of(const struct sm_session_view *s)
+{
+	uint32_t overhead = SM_DATA_OVERHEAD + UDP_HEADER_LEN +
+			    (s->remote.family == 6 ? IPV6_HEADER_LEN : IPV4_HEADER_LEN);
+
+	return s->path_mtu > overhead ? s->path_mtu - overhead : 0;
 }
 
-static void enqueue(struct sm_worker *w, const struct sm_session_view *s, struct sm_pbuf *p,
-		    uint8_t kind, uint32_t frame_len)
+static void send_plain(struct sm_worker *w, const struct sm_session_view *s, uint8_t *data,
+		       uint32_t len)
 {
-	w->out[w->out_count++] = (struct sm_out){
-		.pkt = p, .session = s, .kind = kind, .frame_len = frame_len};
-	w->queued++;
-	if (w->out_count == SM_BATCH_MAX)
-		flush(w);
-}
+	uint32_t room = room_of(s);
+	struct cut cut = {.body = data,
+			  .len = len,
+			  .piece = len,
+			  .count = 1,
+			  .frames = 1,
+			  .bytes = len,
+			  .kind = SM_KIND_FRAME,
+			  .trailer_len = SM_KIND_LEN};
 
-static struct sm_pbuf *copy_of(struct sm_worker *w, const uint8_t *data, uint32_t len)
-{
-	struct sm_pbuf *p = sm_pbuf_get(&w->pool);
-
-	if (!p) {
-		sm_worker_drop(w, SM_DROP_NO_BUFFER);
-		return NULL;
-	}
-	memcpy(sm_pbuf_put_tail(p, len), data, len);
-	return p;
-}
-
-/* All pieces lie in one flush: at the limit either all of a frame are sealed or none. */
-static void split(struct sm_worker *w, const struct sm_session_view *s, const struct sm_pbuf *frame)
-{
-	uint32_t overhead = outer_overhead(s) + SM_PART_TRAILER_LEN, len = 0;
-	uint32_t room = s->path_mtu > overhead ? s->path_mtu - overhead : 0;
-	uint32_t count = s->takes_parts ? sm_parts_plan(frame->len, room, &len) : 0;
-
-	if (count == 0) {
-		sm_worker_drop(w, SM_DROP_TOO_BIG);
-		return;
-	}
-	if (w->out_count + count > SM_BATCH_MAX)
-		flush(w);
-	if (w->pool.free_count < count) {
-		sm_worker_drop(w, SM_DROP_NO_BUFFER);
-		return;
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		struct sm_part part = {.index = (uint8_t)i, .count = (uint8_t)count};
-		uint32_t at = i * len;
-		struct sm_pbuf *p = copy_of(w, frame->data + at, SM_MIN(len, frame->len - at));
-
-		if (!p)
+	if (len > room) {
+		cut.kind = SM_KIND_PART;
+		cut.trailer_len = SM_PART_TRAILER_LEN + SM_KIND_LEN;
+		cut.count = s->takes_parts && room > SM_PART_TRAILER_LEN
+				    ? sm_parts_plan(len, room - SM_PART_TRAILER_LEN, &cut.piece)
+				    : 0;
+		if (cut.count == 0) {
+			sm_worker_drop(w, SM_DROP_TOO_BIG);
 			return;
-		sm_part_encode(&part, sm_pbuf_put_tail(p, SM_PART_TRAILER_LEN));
-		enqueue(w, s, p, SM_KIND_PART, i == 0 ? frame->len : 0);
+		}
 	}
+	seal(w, s, &cut);
 }
 
-/**
- * send_frame() - Queue a frame for one session
- * @give: the buffer may be used itself
- * Return: true if it was
- */
-static bool send_frame(struct sm_worker *w, const struct sm_session_view *s, struct sm_pbuf *frame,
-		       bool give)
+/* Return: true if it was sent as chunks */
+static bool send_chunks(struct sm_worker *w, const struct sm_session_view *s,
+			const struct sm_tap_frame *frame)
 {
-	if (!s || !s->tx || w->index + 1 >= s->tx->tx_count || s->port >= SM_PORT_MAX) {
-		sm_worker_drop(w, SM_DROP_NO_SESSION);
-		return false;
-	}
-	if (frame->len + outer_overhead(s) > s->path_mtu) {
-		split(w, s, frame);
-		return false;
-	}
-	if (!give) {
-		struct sm_pbuf *copy = copy_of(w, frame->data, frame->len);
+	const struct sm_super *super = &frame->super;
+	struct cut cut = {.kind = SM_KIND_CHUNK};
+	uint32_t template_len = super->gso_size > 0 ? super->header_len : 0;
 
-		if (copy)
-			enqueue(w, s, copy, SM_KIND_FRAME, frame->len);
+	if (!s->takes_chunks)
 		return false;
-	}
-	enqueue(w, s, frame, SM_KIND_FRAME, frame->len);
+	cut.count = sm_super_plan(super, room_of(s), &cut.piece);
+	if (cut.count == 0)
+		return false;
+	cut.body = frame->data + template_len;
+	cut.len = frame->len - template_len;
+	cut.frames = cut.count;
+	cut.bytes = frame->len + (cut.count - 1) * template_len;
+	cut.chunk.count = (uint16_t)cut.count;
+	cut.chunk.gso_size = (uint16_t)(template_len > 0 ? cut.piece : 0);
+	cut.chunk.header_len = (uint8_t)template_len;
+	cut.trailer_len = template_len + SM_CHUNK_LEN + SM_KIND_LEN;
+	memcpy(cut.trailer, frame->data, template_len);
+	seal(w, s, &cut);
 	return true;
 }
 
-/* The frame's receivers are not connected yet, or not all of them. */
-static void hold(struct sm_worker *w, sm_port_t port, const struct sm_pbuf *frame)
+/* For a peer or a path that does not take it as it is. */
+static void send_in_software(struct sm_worker *w, const struct sm_session_view *s,
+			     struct sm_tap_frame *frame)
 {
+	struct sm_segmenter segmenter;
+	uint32_t len;
+
+	if (frame->vnet.gso_type == SM_VNET_GSO_NONE) {
+		if (sm_segment_finish(&frame->vnet, frame->data, frame->len) < 0) {
+			sm_worker_drop(w, SM_DROP_MALFORMED);
+			return;
+		}
+		frame->vnet = (struct sm_vnet){0};
+		frame->way = SM_WAY_PLAIN;
+		send_plain(w, s, frame->data, frame->len);
+		return;
+	}
+	if (sm_segmenter_init(&segmenter, w->plane->config.mode, &frame->vnet, frame->data,
+			      frame->len) < 0) {
+		sm_worker_drop(w, SM_DROP_MALFORMED);
+		return;
+	}
+	while ((len = sm_segmenter_frame_len(&segmenter)) > 0) {
+		if (len > w->plane->config.frame_max) {
+			sm_worker_drop(w, SM_DROP_TOO_BIG);
+			return;
+		}
+		sm_segmenter_next(&segmenter, w->scratch);
+		send_plain(w, s, w->scratch, len);
+	}
+}
+
+/* What a TCP connection agrees on at its start should fit in one piece. */
+static void clamp_mss(const struct sm_worker *w, const struct sm_session_view *s,
+		      const struct sm_tap_frame *frame)
+{
+	enum sm_mode mode = w->plane->config.mode;
+	uint32_t room = room_of(s), headers;
+	struct sm_inet inet;
+
+	if (frame->len > SYN_LEN_MAX || sm_inet_parse(mode, frame->data, frame->len, &inet) < 0 ||
+	    inet.proto != SM_PROTO_TCP || !(frame->data[inet.l4 + 13] & SM_TCP_SYN))
+		return;
+	headers = SM_CHUNK_LEN + inet.l4 + TCP_HEADER_LEN;
+	if (room > headers)
+		(void)sm_super_clamp_mss(mode, frame->data, frame->len,
+					 frame->vnet.flags & SM_VNET_NEEDS_CSUM, room - headers);
+}
+
+static void send_frame(struct sm_worker *w, const struct sm_session_view *s,
+		       struct sm_tap_frame *frame)
+{
+	if (!s || !s->tx || w->index + 1 >= s->tx->tx_count || s->port >= SM_PORT_MAX) {
+		sm_worker_drop(w, SM_DROP_NO_SESSION);
+		return;
+	}
+	clamp_mss(w, s, frame);
+	if (frame->way == SM_WAY_PLAIN)
+		send_plain(w, s, frame->data, frame->len);
+	else if (frame->way == SM_WAY_SOFTWARE || !send_chunks(w, s, frame))
+		send_in_software(w, s, frame);
+}
+
+/* --- forwarding --- */
+
+/*
+ * The frame's receivers are not connected yet, or not all of them. A super-frame is not kept: its
+ * connection has not begun, or has its own way to repeat it.
+ */
+static void hold(struct sm_worker *w, sm_port_t port, struct sm_tap_frame *frame)
+{
+	if (frame->vnet.gso_type != SM_VNET_GSO_NONE ||
+	    sm_segment_finish(&frame->vnet, frame->data, frame->len) < 0) {
+		sm_worker_drop(w, SM_DROP_NO_SESSION);
+		return;
+	}
+	frame->vnet = (struct sm_vnet){0};
+	frame->way = SM_WAY_PLAIN;
 	sm_held_keep(&w->held, port, frame->data, frame->len, w->now_us);
 	/* before the look at the publications in wait_for_work(); sm_plane_publish() has the reverse order */
 	atomic_store_explicit(&w->holds, 1, memory_order_seq_cst);
 }
 
 /* Return: true if the frame went to all, false if the turn's share is used up before */
-static bool flood(struct sm_worker *w, const struct sm_snapshot *s, struct sm_pbuf *frame,
-		  bool *ret_given)
+static bool flood(struct sm_worker *w, const struct sm_snapshot *s, struct sm_tap_frame *frame)
 {
-	*ret_given = false;
 	if (s->awaited > 0 && w->flood_at == 0)
 		hold(w, SM_PORT_NONE, frame);
 	else if (s->member_count == 0)
 		sm_worker_drop(w, SM_DROP_NO_SESSION);
 	while (w->flood_at < s->member_count) {
 		sm_port_t port = s->members[w->flood_at];
-		bool last = w->flood_at + 1 == s->member_count;
 
 		if (w->queued >= TURN_MAX)
 			return false;
 		w->flood_at++;
-		*ret_given = send_frame(w, port < s->port_count ? s->send[port] : NULL, frame,
-					last);
+		send_frame(w, port < s->port_count ? s->send[port] : NULL, frame);
 	}
 	w->flood_at = 0;
 	return true;
 }
 
 /* Return: true if the frame is dealt with, false if it must wait for the next turn */
-static bool forward(struct sm_worker *w, const struct sm_snapshot *s, struct sm_pbuf *frame)
+static bool forward(struct sm_worker *w, const struct sm_snapshot *s, struct sm_tap_frame *frame)
 {
 	sm_port_t port = SM_PORT_NONE;
 	enum sm_drop why = SM_DROP_NO_SESSION;
-	bool given = false, all = true;
 
 	switch (s ? sm_switch_egress(s, frame->data, frame->len, w->now_us, &port, &why)
 		  : SM_VERDICT_DROP) {
@@ -334,19 +531,15 @@ static bool forward(struct sm_worker *w, const struct sm_snapshot *s, struct sm_
 			hold(w, port, frame);
 		else
 			sm_worker_drop(w, why);
-		w->flood_at = 0; /* a new snapshot may say so amid a flood */
 		break;
 	case SM_VERDICT_PORT:
-		given = send_frame(w, s->send[port], frame, true);
-		w->flood_at = 0;
+		send_frame(w, s->send[port], frame);
 		break;
 	case SM_VERDICT_FLOOD:
-		all = flood(w, s, frame, &given);
-		break;
+		return flood(w, s, frame);
 	}
-	if (all && !given)
-		sm_pbuf_put(&w->pool, frame);
-	return all;
+	w->flood_at = 0; /* a new snapshot may say so amid a flood */
+	return true;
 }
 
 struct releasing {
@@ -357,10 +550,10 @@ struct releasing {
 static void send_held(void *arg, sm_port_t port, const uint8_t *data, uint32_t len)
 {
 	struct releasing *r = arg;
-	struct sm_pbuf *copy = copy_of(r->w, data, len);
+	struct sm_tap_frame frame = {.data = r->w->scratch, .len = len};
 
-	if (copy && !send_frame(r->w, r->s->send[port], copy, true))
-		sm_pbuf_put(&r->w->pool, copy);
+	memcpy(frame.data, data, len);
+	send_frame(r->w, r->s->send[port], &frame);
 }
 
 void sm_egress_held_turn(struct sm_worker *w)
@@ -392,7 +585,7 @@ void sm_egress_turn(struct sm_worker *w)
 	s = sm_worker_snapshot(w);
 	w->queued = 0;
 	while (w->pending_at < w->pending_count && w->queued < TURN_MAX) {
-		if (!forward(w, s, w->pending[w->pending_at]))
+		if (!forward(w, s, &w->pending[w->pending_at]))
 			break;
 		w->pending_at++;
 	}

@@ -1,20 +1,31 @@
 // SPDX-License-Identifier: MIT
 /*
- * From UDP to TAP: receive, find the lane, open, join parts, switch, write.
+ * From UDP to TAP: receive, find the lane, open, join, switch, write.
  *
  * Theory of operation: only what opens under its lane's key and is fresh has any effect beyond a counter.
- * A datagram whose lane belongs to another worker is copied into that worker's ring before it is opened;
- * there it is looked up again, under the snapshot that the owner sees. Frames gather in @deliver in the
- * order of arrival and are written when the batch has been opened.
+ * Datagrams whose lane belongs to another worker are copied into that worker's ring before they are opened;
+ * there they are looked up again, under the snapshot that the owner sees.
+ *
+ * Contents are opened into @opened, one behind another. The chunks of a super-frame are opened so that each
+ * payload overwrites the trailer of the one before: when the last has come, the payload stands there whole
+ * and is written with the rebuilt headers in front. Whatever does not continue it ends it. Other frames
+ * gather in @coalesce, which joins those of one flow, and are written when the batch is over, or before
+ * something that must not overtake them. Nothing is kept for the next batch but frames made of parts.
  */
+#include "core/segment.h"
 #include "plane/worker.h"
 
 #include <linux/errqueue.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* Errors in a row after which the socket is left alone for a while */
 #define ERRORS_MAX     16u
 #define ERROR_QUIET_US (10 * SM_MSEC_US)
+/* For how long super-frames are cut after the TAP refused one */
+#define SUPER_OFF_US (UINT64_C(60) * SM_SEC_US)
+/* A message of more bytes on average: the kernel joins datagrams */
+#define RX_BIG_BYTES 4096u
 
 /** struct found - What a datagram's header leads to */
 struct found {
@@ -24,12 +35,12 @@ struct found {
 	struct sm_rx_lane *lane;
 };
 
-static enum sm_drop look_up(const struct sm_snapshot *s, const struct sm_pbuf *pkt,
+static enum sm_drop look_up(const struct sm_snapshot *s, const uint8_t *datagram, uint32_t len,
 			    struct found *ret_found)
 {
 	struct found f = {0};
 
-	if (sm_data_header_decode(pkt->data, pkt->len, &f.header) < 0)
+	if (sm_data_header_decode(datagram, len, &f.header) < 0)
 		return SM_DROP_MALFORMED;
 	f.session = s ? sm_snapshot_session(s, f.header.session) : NULL;
 	if (!f.session || f.session->port >= SM_PORT_MAX)
@@ -49,46 +60,225 @@ static enum sm_drop look_up(const struct sm_snapshot *s, const struct sm_pbuf *p
 	return SM_DROP_NONE;
 }
 
-static void hand_over(struct sm_worker *w, uint32_t owner, const struct sm_udp_message *msg)
+/* Everything of @msg from offset @at on that goes to the same lane; Return: its bytes */
+static uint32_t same_lane(const struct sm_udp_message *msg, uint32_t at, uint32_t step)
+{
+	uint32_t end = at;
+
+	while (end < msg->len &&
+	       msg->data[end + SM_DATA_LANE_AT] == msg->data[at + SM_DATA_LANE_AT])
+		end += SM_MIN(step, msg->len - end);
+	return end - at;
+}
+
+/* Return: bytes of @msg handed over, one datagram at least */
+static uint32_t hand_over(struct sm_worker *w, uint32_t owner, const struct sm_udp_message *msg,
+			  uint32_t at, uint32_t step)
 {
 	struct sm_worker *target = &w->plane->workers[owner];
-	struct sm_ring *ring = &target->handed[w->index];
-	struct sm_handed *slot = NULL;
+	uint32_t len = same_lane(msg, at, step), count = (len + step - 1) / step;
+	struct sm_handed *slot = sm_ring_reserve(&target->handed[w->index]);
 
-	if (sizeof(*slot) + msg->pkt->len <= w->plane->handed_size)
-		slot = sm_ring_reserve(ring);
 	if (!slot) {
-		sm_worker_drop(w, SM_DROP_HANDOVER);
-		return;
+		sm_worker_add(&w->drops[SM_DROP_HANDOVER], count);
+		return len;
 	}
 	slot->peer = msg->peer;
 	slot->local = msg->local;
-	slot->len = msg->pkt->len;
-	memcpy(slot->data, msg->pkt->data, msg->pkt->len);
-	sm_ring_commit(ring);
+	slot->len = len;
+	slot->segment = step;
+	memcpy(slot->data, msg->data + at, len);
+	sm_ring_commit(&target->handed[w->index]);
 	w->poke |= 1u << owner;
-	sm_worker_count(w, SM_COUNT_HANDED_OVER, 1);
+	sm_worker_count(w, SM_COUNT_HANDED_OVER, count);
+	return len;
 }
 
-static void deliver(struct sm_worker *w, const struct sm_snapshot *s, sm_port_t from,
-		    struct sm_pbuf *frame)
-{
-	enum sm_drop why = sm_switch_ingress(s, from, frame->data, frame->len, w->now_us);
+/* --- to the TAP --- */
 
-	if (why == SM_DROP_NONE && frame->len > w->plane->config.frame_max)
-		why = SM_DROP_TOO_BIG;
-	if (why != SM_DROP_NONE) {
-		sm_worker_drop(w, why);
+static bool write_views(struct sm_worker *w, const struct iovec *views, uint32_t n, uint32_t len)
+{
+	if (w->tap_gone) {
+		sm_worker_drop(w, SM_DROP_TAP_WRITE);
+		return true;
+	}
+	sm_worker_count(w, SM_COUNT_SYSCALLS, 1);
+	if (writev(w->tap_fd, views, (int)n) < 0)
+		return false;
+	sm_worker_count(w, SM_COUNT_TAP_WRITE_FRAMES, 1);
+	sm_worker_count(w, SM_COUNT_TAP_WRITE_BYTES, len);
+	return true;
+}
+
+static void write_refused(struct sm_worker *w)
+{
+	(void)sm_worker_tap_error(w, errno, true);
+	sm_worker_drop(w, SM_DROP_TAP_WRITE);
+}
+
+/* The TAP does not take @run as it is: its segments one by one, checksums complete. */
+static void write_in_software(struct sm_worker *w, const struct sm_run *run)
+{
+	struct sm_segmenter segmenter;
+	uint8_t *whole = w->scratch, vnet[SM_VNET_HDR_LEN] = {0};
+	uint32_t at = run->head_len, len;
+
+	memcpy(whole, run->head, run->head_len);
+	for (uint32_t i = 0; i < run->count && run->payload_len > 0; i++) {
+		memcpy(whole + at, run->segment[i].data, run->segment[i].len);
+		at += run->segment[i].len;
+	}
+	if (sm_segmenter_init(&segmenter, w->plane->config.mode, &run->vnet, whole, at) < 0) {
+		sm_worker_drop(w, SM_DROP_MALFORMED);
 		return;
 	}
-	sm_worker_add(&w->ports[from].rx_frames, 1);
-	sm_worker_add(&w->ports[from].rx_bytes, frame->len);
-	w->deliver[w->deliver_count++] = frame;
+	while ((len = sm_segmenter_frame_len(&segmenter)) > 0) {
+		const struct iovec views[] = {
+			{.iov_base = vnet, .iov_len = sizeof(vnet)},
+			{.iov_base = whole + SM_READ_MAX, .iov_len = len},
+		};
+
+		sm_segmenter_next(&segmenter, whole + SM_READ_MAX);
+		if (!write_views(w, views, SM_ARRAY_SIZE(views), len))
+			write_refused(w);
+	}
+}
+
+static bool takes_super(const struct sm_worker *w, uint8_t gso_type)
+{
+	const struct sm_plane_config *config = &w->plane->config;
+
+	if (w->now_us < w->super_off_us)
+		return false;
+	return gso_type == SM_VNET_GSO_UDP ? config->tap_uso : config->tap_tso;
+}
+
+static void on_super_fault(struct sm_worker *w, int err)
+{
+	w->super_off_us = w->now_us + SUPER_OFF_US;
+	atomic_store_explicit(&w->write_fault, err, memory_order_relaxed);
+	sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
+}
+
+static void write_run(struct sm_worker *w, struct sm_run *run)
+{
+	struct iovec views[2 + SM_RUN_SEGMENTS_MAX];
+	uint8_t vnet[SM_VNET_HDR_LEN];
+	uint32_t n = 2;
+
+	if (run->vnet.gso_type != SM_VNET_GSO_NONE && !takes_super(w, run->vnet.gso_type)) {
+		write_in_software(w, run);
+		return;
+	}
+	sm_vnet_encode(&run->vnet, vnet);
+	views[0] = (struct iovec){.iov_base = vnet, .iov_len = sizeof(vnet)};
+	views[1] = (struct iovec){.iov_base = run->head, .iov_len = run->head_len};
+	for (uint32_t i = 0; i < run->count && run->payload_len > 0; i++)
+		views[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)run->segment[i].data,
+					    .iov_len = run->segment[i].len};
+	if (write_views(w, views, n, run->head_len + run->payload_len))
+		return;
+	if (run->vnet.gso_type == SM_VNET_GSO_NONE || (errno != EINVAL && errno != EOPNOTSUPP)) {
+		write_refused(w);
+		return;
+	}
+	on_super_fault(w, errno);
+	write_in_software(w, run);
+}
+
+/* Writes all that is complete, but not the super-frame that is being joined. */
+static void write_frames(struct sm_worker *w)
+{
+	uint32_t count = w->coalesce.count;
+
+	if (count > 0) {
+		sm_worker_stage(w, SM_STAGE_OPEN, count);
+		sm_coalesce_finish(&w->coalesce);
+		for (uint32_t i = 0; i < count; i++)
+			write_run(w, &w->coalesce.run[i]);
+		sm_worker_stage(w, SM_STAGE_TAP_WRITE, count);
+		sm_coalesce_init(&w->coalesce, w->plane->config.mode, w->plane->config.tap_tso,
+				 w->plane->config.tap_uso);
+	}
+	for (uint32_t i = 0; i < w->joined_count; i++)
+		sm_pbuf_put(&w->pool, w->joined[i]);
+	w->joined_count = 0;
+	if (w->joining.count == 0)
+		w->opened_len = 0;
+}
+
+/* What is being joined is as whole as it gets. */
+static void finish_joining(struct sm_worker *w)
+{
+	struct sm_joining *j = &w->joining;
+	struct sm_run *run = &w->joined_run;
+
+	if (j->count == 0)
+		return;
+	write_frames(w); /* the order of a flow's frames */
+	sm_worker_stage(w, SM_STAGE_OPEN, j->count);
+	*run = (struct sm_run){0};
+	run->head = j->template;
+	run->head_len = j->first.header_len;
+	run->count = 1;
+	run->payload_len = j->payload_len;
+	run->segment[0].data = j->payload;
+	run->segment[0].len = j->payload_len;
+	sm_super_rebuild(&j->inet, &j->first, j->count, j->payload_len, j->template, &run->vnet);
+	write_run(w, run);
+	sm_worker_stage(w, SM_STAGE_TAP_WRITE, j->count);
+	j->count = 0;
+	w->opened_len = 0;
+}
+
+static void count_received(struct sm_worker *w, sm_port_t port, uint32_t len)
+{
+	sm_worker_add(&w->ports[port].rx_frames, 1);
+	sm_worker_add(&w->ports[port].rx_bytes, len);
+}
+
+/* @len: bytes of @frame that the switch may look at; @whole: of the frame to be */
+static bool passes(struct sm_worker *w, const struct sm_snapshot *s, sm_port_t from,
+		   const uint8_t *frame, uint32_t len, uint32_t whole)
+{
+	enum sm_drop why = sm_switch_ingress(s, from, frame, len, w->now_us);
+
+	if (why == SM_DROP_NONE && whole > w->plane->config.frame_max)
+		why = SM_DROP_TOO_BIG;
+	if (why == SM_DROP_NONE)
+		count_received(w, from, whole);
+	else
+		sm_worker_drop(w, why);
+	return why == SM_DROP_NONE;
+}
+
+/* A frame that is complete, or whose checksum the TAP finishes. It stays where it is until it is written. */
+static void deliver(struct sm_worker *w, const struct sm_snapshot *s, sm_port_t from,
+		    uint8_t *frame, uint32_t len, const struct sm_vnet *vnet)
+{
+	if (!passes(w, s, from, frame, len, len))
+		return;
+	if (!sm_coalesce_add(&w->coalesce, frame, len, vnet)) {
+		write_frames(w);
+		(void)!sm_coalesce_add(&w->coalesce, frame, len, vnet);
+	}
+}
+
+/* --- contents --- */
+
+static void on_frame(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
+		     uint8_t *body, uint32_t len)
+{
+	static const struct sm_vnet complete = {0};
+
+	w->opened_len = (uint32_t)(body + len - w->opened);
+	deliver(w, s, f->session->port, body, len, &complete);
 }
 
 static void on_part(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
-		    struct sm_pbuf *pkt)
+		    const uint8_t *body, uint32_t len)
 {
+	static const struct sm_vnet complete = {0};
 	struct sm_parts_key key = {
 		.session = f->session->index, .epoch = f->epoch->number, .lane = f->header.lane};
 	struct sm_pbuf *frame = NULL;
@@ -96,28 +286,105 @@ static void on_part(struct sm_worker *w, const struct sm_snapshot *s, const stru
 	uint64_t evicted = w->parts.evicted;
 	int r = -EBADMSG;
 
-	if (pkt->len > SM_PART_TRAILER_LEN &&
-	    sm_part_decode(pkt->data + pkt->len - SM_PART_TRAILER_LEN, &part) == 0 &&
+	if (len > SM_PART_TRAILER_LEN &&
+	    sm_part_decode(body + len - SM_PART_TRAILER_LEN, &part) == 0 &&
 	    f->header.number >= part.index) {
 		key.first = f->header.number - part.index;
-		r = sm_parts_add(&w->parts, &key, &part, pkt->data, pkt->len - SM_PART_TRAILER_LEN,
-				 w->now_us, &frame);
+		r = sm_parts_add(&w->parts, &key, &part, body, len - SM_PART_TRAILER_LEN, w->now_us,
+				 &frame);
 	}
 	sm_worker_add(&w->drops[SM_DROP_NO_BUFFER], w->parts.evicted - evicted);
 	if (r < 0)
 		sm_worker_drop(w, r == -ENOBUFS ? SM_DROP_NO_BUFFER : SM_DROP_MALFORMED);
 	if (r <= 0)
 		return;
+	deliver(w, s, f->session->port, frame->data, frame->len, &complete);
 	w->joined[w->joined_count++] = frame;
-	deliver(w, s, f->session->port, frame);
+	if (w->joined_count == SM_BATCH_MAX)
+		write_frames(w);
+}
+
+/* Does the chunk continue what is being joined? Then its payload stands where it belongs. */
+static bool continues(const struct sm_joining *j, const struct found *f,
+		      const struct sm_chunk *chunk, const uint8_t *payload, const uint8_t *template)
+{
+	return j->count > 0 && j->lane == f->lane && j->number == f->header.number &&
+	       chunk->index == j->first.index + j->count && chunk->count == j->first.count &&
+	       chunk->gso_size == j->first.gso_size && chunk->header_len == j->first.header_len &&
+	       payload == j->payload + j->payload_len &&
+	       memcmp(template, j->template, chunk->header_len) == 0;
+}
+
+static void begin_joining(struct sm_worker *w, const struct found *f, const struct sm_chunk *chunk,
+			  const struct sm_inet *inet, uint8_t *payload, const uint8_t *template)
+{
+	struct sm_joining *j = &w->joining;
+
+	j->lane = f->lane;
+	j->port = f->session->port;
+	j->first = *chunk;
+	j->inet = *inet;
+	j->count = j->payload_len = 0;
+	j->payload = payload;
+	memcpy(j->template, template, chunk->header_len);
+}
+
+static void on_lone(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
+		    const struct sm_chunk *chunk, struct sm_inet *inet, uint8_t *body, uint32_t len)
+{
+	struct sm_vnet vnet;
+
+	w->opened_len = (uint32_t)(body + len - w->opened);
+	sm_super_rebuild(inet, chunk, 1, len - inet->payload, body, &vnet);
+	deliver(w, s, f->session->port, body, len, &vnet);
+}
+
+static void on_chunk(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
+		     uint8_t *body, uint32_t len)
+{
+	struct sm_joining *j = &w->joining;
+	struct sm_chunk chunk;
+	struct sm_inet inet;
+	uint32_t payload_len;
+	uint8_t *template;
+
+	if (len < SM_CHUNK_LEN || sm_chunk_decode(body + len - SM_CHUNK_LEN, &chunk) < 0 ||
+	    len - SM_CHUNK_LEN < chunk.header_len) {
+		sm_worker_drop(w, SM_DROP_MALFORMED);
+		return;
+	}
+	payload_len = len - SM_CHUNK_LEN - chunk.header_len;
+	template = chunk.gso_size > 0 ? body + payload_len : body;
+	if (sm_chunk_check(w->plane->config.mode, &chunk, payload_len, template,
+			   w->plane->config.frame_max, &inet) < 0) {
+		sm_worker_drop(w, SM_DROP_MALFORMED);
+		return;
+	}
+	if (chunk.gso_size == 0) {
+		on_lone(w, s, f, &chunk, &inet, body, payload_len);
+		return;
+	}
+	/* Only the headers are here: by their own length the packet goes on behind them. */
+	if (!passes(w, s, f->session->port, template,
+		    w->plane->config.mode == SM_MODE_TUN ? SM_FRAME_MAX : chunk.header_len,
+		    payload_len + chunk.header_len))
+		return;
+	if (!continues(j, f, &chunk, body, template))
+		begin_joining(w, f, &chunk, &inet, body, template);
+	j->count++;
+	j->payload_len += payload_len;
+	j->number = f->header.number + 1;
+	w->opened_len = (uint32_t)(body + payload_len - w->opened);
+	if (chunk.index + 1 == chunk.count)
+		finish_joining(w);
 }
 
 static void on_control(struct sm_worker *w, const struct found *f, const struct sm_udp_message *msg,
-		       uint8_t kind, bool newest)
+		       const uint8_t *body, const struct sm_opened *opened)
 {
 	struct sm_plane_event *event;
 
-	if (msg->pkt->len > SM_EVENT_BODY_MAX) {
+	if (opened->len > SM_EVENT_BODY_MAX) {
 		sm_worker_drop(w, SM_DROP_MALFORMED);
 		return;
 	}
@@ -127,12 +394,12 @@ static void on_control(struct sm_worker *w, const struct found *f, const struct 
 		return;
 	}
 	event->epoch = f->epoch->number;
-	event->kind = kind;
-	event->newest = newest;
+	event->kind = opened->kind;
+	event->newest = opened->newest;
 	event->from = msg->peer;
 	event->to = msg->local;
-	event->len = (uint16_t)msg->pkt->len;
-	memcpy(event->body, msg->pkt->data, msg->pkt->len);
+	event->len = (uint16_t)opened->len;
+	memcpy(event->body, body, opened->len);
 	sm_worker_tell(w);
 }
 
@@ -168,9 +435,11 @@ static void epoch_events(struct sm_worker *w, const struct found *f, bool data)
 
 /* The packet is authentic and fresh. */
 static void dispatch(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
-		     const struct sm_udp_message *msg, uint8_t kind, bool newest)
+		     const struct sm_udp_message *msg, uint8_t *body,
+		     const struct sm_opened *opened)
 {
-	bool data = kind == SM_KIND_FRAME || kind == SM_KIND_PART;
+	uint8_t kind = opened->kind;
+	bool data = kind == SM_KIND_FRAME || kind == SM_KIND_PART || kind == SM_KIND_CHUNK;
 	bool control = kind == SM_KIND_STREAM || kind == SM_KIND_PROBE;
 	bool right_lane = control ? f->header.lane == SM_LANE_CONTROL
 				  : data && f->header.lane != SM_LANE_CONTROL;
@@ -179,78 +448,74 @@ static void dispatch(struct sm_worker *w, const struct sm_snapshot *s, const str
 	if (!right_lane)
 		sm_worker_drop(w, SM_DROP_MALFORMED);
 	else if (kind == SM_KIND_FRAME)
-		deliver(w, s, f->session->port, msg->pkt);
+		on_frame(w, s, f, body, opened->len);
+	else if (kind == SM_KIND_CHUNK)
+		on_chunk(w, s, f, body, opened->len);
 	else if (kind == SM_KIND_PART)
-		on_part(w, s, f, msg->pkt);
+		on_part(w, s, f, body, opened->len);
 	else
-		on_control(w, f, msg, kind, newest);
-	if (newest)
+		on_control(w, f, msg, body, opened);
+	if (opened->newest)
 		check_address(w, f, msg);
 }
 
-static void open_one(struct sm_worker *w, const struct sm_snapshot *s,
-		     const struct sm_udp_message *msg)
+/* May the datagram be the next of what is being joined? Known before it is opened, so that it is opened there. */
+static bool may_continue(const struct sm_joining *j, const struct found *f)
 {
-	struct found f;
-	enum sm_drop why = look_up(s, msg->pkt, &f);
-	uint32_t owner;
-	uint8_t kind;
-	bool newest;
+	return j->count > 0 && j->lane == f->lane && j->number == f->header.number;
+}
+
+static void open_one(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
+		     const struct sm_udp_message *msg, const uint8_t *datagram, uint32_t len)
+{
+	struct sm_opened opened;
+	uint8_t *body;
 	int r;
 
-	if (why != SM_DROP_NONE) {
-		sm_worker_drop(w, why);
-		return;
+	if (!may_continue(&w->joining, f))
+		finish_joining(w);
+	if (w->opened_len + len > SM_OPENED_LEN) {
+		finish_joining(w);
+		write_frames(w);
 	}
-	owner = f.header.lane % w->plane->config.workers;
-	if (owner != w->index) {
-		hand_over(w, owner, msg);
-		return;
-	}
-	r = sm_rx_lane_open(f.lane, msg->pkt, &f.header, w->now_us, &kind, &newest);
+	body = w->opened + w->opened_len;
+	r = sm_rx_lane_open_to(f->lane, datagram, len, &f->header, w->now_us, body, &opened);
 	if (r < 0) {
 		sm_worker_drop(w, r == -EALREADY ? SM_DROP_REPLAYED : SM_DROP_FORGED);
 		return;
 	}
-	dispatch(w, s, &f, msg, kind, newest);
+	dispatch(w, s, f, msg, body, &opened);
 }
 
-/* A frame goes out behind an empty vnet_hdr (GSO_NONE, checksums complete). */
-static void write_frame(struct sm_worker *w, struct sm_pbuf *frame)
+/* All datagrams of one message. */
+static void process(struct sm_worker *w, const struct sm_snapshot *s,
+		    const struct sm_udp_message *msg)
 {
-	uint32_t len = frame->len;
-	const uint8_t *from;
+	uint32_t step = msg->segment > 0 ? msg->segment : SM_MAX(msg->len, 1u), at = 0;
 
-	if (w->tap_gone) {
-		sm_worker_drop(w, SM_DROP_TAP_WRITE);
-		return;
-	}
-	from = memset(sm_pbuf_push(frame, SM_VNET_HDR_LEN), 0, SM_VNET_HDR_LEN);
-	sm_worker_count(w, SM_COUNT_SYSCALLS, 1);
-	if (write(w->tap_fd, from, frame->len) < 0) {
-		(void)sm_worker_tap_error(w, errno, true);
-		sm_worker_drop(w, SM_DROP_TAP_WRITE);
-		return;
-	}
-	sm_worker_count(w, SM_COUNT_TAP_WRITE_FRAMES, 1);
-	sm_worker_count(w, SM_COUNT_TAP_WRITE_BYTES, len);
+	do {
+		uint32_t len = SM_MIN(step, msg->len - at), owner;
+		struct found f;
+		enum sm_drop why = look_up(s, msg->data + at, len, &f);
+
+		owner = why == SM_DROP_NONE ? f.header.lane % w->plane->config.workers : w->index;
+		if (owner != w->index) {
+			at += hand_over(w, owner, msg, at, step);
+			continue;
+		}
+		if (why != SM_DROP_NONE)
+			sm_worker_drop(w, why);
+		else
+			open_one(w, s, &f, msg, msg->data + at, len);
+		at += len;
+	} while (at < msg->len);
 }
 
-static void process(struct sm_worker *w, const struct sm_udp_message *msgs, uint32_t n)
+/* The batch is over: nothing waits for the next one. */
+static void end_batch(struct sm_worker *w)
 {
-	const struct sm_snapshot *s = sm_worker_snapshot(w);
-
-	w->deliver_count = w->joined_count = 0;
-	for (uint32_t i = 0; i < n; i++)
-		open_one(w, s, &msgs[i]);
-	sm_worker_stage(w, SM_STAGE_OPEN, n);
-	if (w->deliver_count > 0) {
-		for (uint32_t i = 0; i < w->deliver_count; i++)
-			write_frame(w, w->deliver[i]);
-		sm_worker_stage(w, SM_STAGE_TAP_WRITE, w->deliver_count);
-	}
-	for (uint32_t i = 0; i < w->joined_count; i++)
-		sm_pbuf_put(&w->pool, w->joined[i]);
+	finish_joining(w);
+	write_frames(w);
 }
 
 /* Takes away what an ICMP message left at the socket, so that poll does not report it for ever. */
@@ -273,26 +538,38 @@ static void clear_errors(struct sm_worker *w)
 	}
 }
 
+static uint32_t datagrams_of(const struct sm_udp_message *msg)
+{
+	return msg->segment > 0 ? (msg->len + msg->segment - 1) / msg->segment : 1;
+}
+
 void sm_ingress_turn(struct sm_worker *w)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, packets = 0;
+	const struct sm_snapshot *s;
 	int n;
 
 	w->mark_ns = sm_clock_now_ns();
-	n = sm_udp_receive(w->udp_fd, w->rx, SM_BATCH_MAX);
+	n = sm_udp_receive(w->udp_fd, w->rx, w->rx_want);
 	sm_worker_count(w, SM_COUNT_SYSCALLS, 1);
-	w->udp_more = n == (int)SM_BATCH_MAX;
+	w->udp_more = n == (int)w->rx_want;
 	if (n < 0 || (n == 0 && w->udp_hangup))
 		clear_errors(w);
 	if (n <= 0)
 		return;
 	w->udp_errors = 0;
-	for (int i = 0; i < n; i++)
-		bytes += w->rx[i].pkt->len;
-	sm_worker_count(w, SM_COUNT_UDP_RECEIVE_PACKETS, (uint64_t)n);
+	for (int i = 0; i < n; i++) {
+		bytes += w->rx[i].len;
+		packets += datagrams_of(&w->rx[i]);
+	}
+	sm_worker_count(w, SM_COUNT_UDP_RECEIVE_PACKETS, packets);
 	sm_worker_count(w, SM_COUNT_UDP_RECEIVE_BYTES, bytes);
-	sm_worker_stage(w, SM_STAGE_UDP_RECEIVE, (uint32_t)n);
-	process(w, w->rx, (uint32_t)n);
+	sm_worker_stage(w, SM_STAGE_UDP_RECEIVE, (uint32_t)packets);
+	s = sm_worker_snapshot(w);
+	for (int i = 0; i < n; i++)
+		process(w, s, &w->rx[i]);
+	end_batch(w);
+	w->rx_want = bytes > (uint64_t)n * RX_BIG_BYTES ? SM_RX_BIG : SM_BATCH_MAX;
 }
 
 bool sm_ingress_has_handed(struct sm_worker *w)
@@ -304,17 +581,20 @@ bool sm_ingress_has_handed(struct sm_worker *w)
 	return false;
 }
 
-static uint32_t take_handed(struct sm_worker *w, struct sm_ring *ring, uint32_t n)
+/* Straight from the ring's slots; @n: messages taken so far */
+static uint32_t take_handed(struct sm_worker *w, const struct sm_snapshot *s, struct sm_ring *ring,
+			    uint32_t n)
 {
-	const struct sm_handed *slot;
+	struct sm_handed *slot;
 
-	for (; n < SM_BATCH_MAX && (slot = sm_ring_peek(ring)) != NULL; n++) {
-		struct sm_udp_message *msg = &w->rx_handed[n];
+	for (; n < SM_WORKER_HANDED && (slot = sm_ring_peek(ring)) != NULL; n++) {
+		const struct sm_udp_message msg = {.peer = slot->peer,
+						   .local = slot->local,
+						   .data = slot->data,
+						   .len = slot->len,
+						   .segment = slot->segment};
 
-		msg->peer = slot->peer;
-		msg->local = slot->local;
-		sm_pbuf_reset(msg->pkt);
-		memcpy(sm_pbuf_put_tail(msg->pkt, slot->len), slot->data, slot->len);
+		process(w, s, &msg);
 		sm_ring_release(ring);
 	}
 	return n;
@@ -323,18 +603,21 @@ static uint32_t take_handed(struct sm_worker *w, struct sm_ring *ring, uint32_t 
 bool sm_ingress_handed_turn(struct sm_worker *w)
 {
 	uint32_t workers = w->plane->config.workers, n = 0;
+	const struct sm_snapshot *s;
 
+	if (!sm_ingress_has_handed(w))
+		return false;
 	w->mark_ns = sm_clock_now_ns();
-	for (uint32_t i = 0; i < workers && n < SM_BATCH_MAX; i++) {
+	s = sm_worker_snapshot(w);
+	for (uint32_t i = 0; i < workers && n < SM_WORKER_HANDED; i++) {
 		uint32_t from = w->handed_from + i;
 
 		from -= from >= workers ? workers : 0;
 		if (from != w->index)
-			n = take_handed(w, &w->handed[from], n);
+			n = take_handed(w, s, &w->handed[from], n);
 	}
 	if (++w->handed_from >= workers)
 		w->handed_from = 0;
-	if (n > 0)
-		process(w, w->rx_handed, n);
-	return n == SM_BATCH_MAX;
+	end_batch(w);
+	return n == SM_WORKER_HANDED;
 }

@@ -13,11 +13,8 @@
 #include <unistd.h>
 
 #define STACK_SIZE ((size_t)256 * 1024)
-/*
- * Buffers of a worker beside those of the two receive batches: frames read, datagrams queued, frames in
- * the making, and as many again that became whole in one batch.
- */
-#define POOL_COUNT (2 * SM_BATCH_MAX + 2 * SM_BATCH_MAX + SM_PARTS_SLOTS + SM_BATCH_MAX + 8)
+/* Frames in the making, and those that became whole in one batch */
+#define POOL_COUNT (SM_PARTS_SLOTS + SM_BATCH_MAX + 8u)
 
 static const char *const stage_names[] = {
 	[SM_STAGE_TAP_READ] = "tap_read", [SM_STAGE_SEAL] = "seal",
@@ -31,20 +28,26 @@ const char *sm_stage_name(enum sm_stage stage)
 	return (unsigned)stage < SM_STAGE_COUNT ? stage_names[stage] : "unknown";
 }
 
-static int get_batch(struct sm_worker *w, struct sm_udp_message *msgs)
+static int init_buffers(struct sm_worker *w)
 {
-	for (uint32_t i = 0; i < SM_BATCH_MAX; i++) {
-		msgs[i].pkt = sm_pbuf_get(&w->pool);
-		if (!msgs[i].pkt)
-			return -ENOMEM;
-	}
+	/* Only what is touched costs memory: the big ones come straight from the kernel, and as zeros. */
+	w->arena = malloc(SM_ARENA_LEN);
+	w->out = malloc(SM_OUT_LEN);
+	w->scratch = malloc(2 * SM_ARENA_FRAME);
+	w->received = malloc((size_t)SM_BATCH_MAX * SM_RX_ROOM);
+	w->opened = malloc(SM_OPENED_LEN);
+	if (!w->arena || !w->out || !w->scratch || !w->received || !w->opened)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < SM_BATCH_MAX; i++)
+		w->rx[i] = (struct sm_udp_message){.data = w->received + (size_t)i * SM_RX_ROOM,
+						   .room = SM_RX_ROOM};
+	w->rx_want = SM_BATCH_MAX;
 	return 0;
 }
 
 static int init_rings(struct sm_worker *w)
 {
-	const struct sm_plane *plane = w->plane;
-	uint32_t workers = plane->config.workers;
+	uint32_t workers = w->plane->config.workers;
 	int err;
 
 	err = sm_ring_init(&w->events, SM_WORKER_EVENTS, sizeof(struct sm_plane_event));
@@ -56,7 +59,8 @@ static int init_rings(struct sm_worker *w)
 	memset(w->handed, 0, workers * sizeof(*w->handed));
 	for (uint32_t i = 0; i < workers && !err; i++) {
 		if (i != w->index)
-			err = sm_ring_init(&w->handed[i], SM_WORKER_HANDED, plane->handed_size);
+			err = sm_ring_init(&w->handed[i], SM_WORKER_HANDED,
+					   sizeof(struct sm_handed));
 	}
 	return err;
 }
@@ -74,11 +78,9 @@ static int init_worker(struct sm_worker *w, struct sm_plane *plane, uint32_t ind
 	w->ports = calloc(SM_PORT_MAX, sizeof(*w->ports));
 	if (!w->ports)
 		return -ENOMEM;
-	err = sm_pbuf_pool_init(&w->pool, POOL_COUNT, plane->frame_room);
+	err = sm_pbuf_pool_init(&w->pool, POOL_COUNT, plane->config.frame_max);
 	if (!err)
-		err = get_batch(w, w->rx);
-	if (!err)
-		err = get_batch(w, w->rx_handed);
+		err = init_buffers(w);
 	if (!err)
 		err = init_rings(w);
 	if (!err)
@@ -86,6 +88,8 @@ static int init_worker(struct sm_worker *w, struct sm_plane *plane, uint32_t ind
 	if (err)
 		return err;
 	sm_parts_init(&w->parts, &w->pool, plane->config.frame_max);
+	sm_coalesce_init(&w->coalesce, plane->config.mode, plane->config.tap_tso,
+			 plane->config.tap_uso);
 	w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	return w->wake_fd < 0 ? -errno : 0;
 }
@@ -100,6 +104,11 @@ static void done_worker(struct sm_worker *w)
 	sm_ring_done(&w->events);
 	sm_held_done(&w->held);
 	sm_pbuf_pool_done(&w->pool);
+	free(w->arena);
+	free(w->out);
+	free(w->scratch);
+	free(w->received);
+	free(w->opened);
 	free(w->ports);
 }
 
@@ -119,8 +128,7 @@ int sm_plane_new(const struct sm_plane_config *config, struct sm_plane **ret_pla
 	plane->config.tap_fd = plane->config.udp_fd =
 		NULL; /* the caller's arrays end with the call */
 	plane->retired_tail = &plane->retired;
-	plane->frame_room = SM_MAX(config->frame_max, SM_EVENT_BODY_MAX) + SM_DATA_OVERHEAD;
-	plane->handed_size = (uint32_t)(sizeof(struct sm_handed) + plane->frame_room + 63) & ~63u;
+	plane->read_max = config->tap_tso || config->tap_uso ? SM_READ_MAX : config->frame_max + 1;
 	size = config->workers * sizeof(*plane->workers);
 	plane->workers = aligned_alloc(_Alignof(struct sm_worker), size);
 	if (!plane->workers) {
@@ -314,8 +322,8 @@ int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to, const struct
 		  const void *data, size_t len)
 {
 	/* Only read from: sending changes no buffer. */
-	struct sm_pbuf pkt = {.data = (uint8_t *)(uintptr_t)data, .len = (uint32_t)len};
-	struct sm_udp_message msg = {.peer = *to, .pkt = &pkt};
+	struct sm_udp_message msg = {
+		.peer = *to, .data = (uint8_t *)(uintptr_t)data, .len = (uint32_t)len};
 	int err = 0;
 
 	if (len == 0 || len > SM_DATAGRAM_MAX)
@@ -354,6 +362,7 @@ void sm_plane_counters(const struct sm_plane *plane, struct sm_plane_counters *r
 		.handed_over = total(plane, SM_COUNT_HANDED_OVER),
 		.wakeups = total(plane, SM_COUNT_WAKEUPS),
 		.syscalls = total(plane, SM_COUNT_SYSCALLS) + packets,
+		.offload_faults = total(plane, SM_COUNT_OFFLOAD_FAULTS),
 	};
 
 	for (uint32_t i = 0; i < plane->config.workers; i++) {

@@ -65,6 +65,8 @@ struct sm_plane_event {
  * @udp_fd:   one socket for each worker (IPv6 dual-stack or IPv4); the plane does not close them
  * @udp_mapped: sockets are dual-stack IPv6, so IPv4 goes as mapped
  * @frame_max: largest frame to expect (MTU + 14 + 4 + 4, or MTU for TUN)
+ * @tap_tso, @tap_uso: the TAP takes super-frames of TCP, of UDP, and hands them over
+ * @udp_offload: datagrams of one size may be sent in one message
  * @wake:     called from worker threads when events wait; must be async-signal-light (uv_async_send)
  */
 struct sm_plane_config {
@@ -73,6 +75,7 @@ struct sm_plane_config {
 	const int *tap_fd, *udp_fd;
 	bool udp_mapped;
 	uint32_t frame_max;
+	bool tap_tso, tap_uso, udp_offload;
 	void (*wake)(void *arg);
 	void *arg;
 };
@@ -109,6 +112,8 @@ struct sm_plane_counters {
 	uint64_t tap_read_frames, tap_read_bytes, tap_write_frames, tap_write_bytes;
 	uint64_t udp_send_packets, udp_send_bytes, udp_receive_packets, udp_receive_bytes;
 	uint64_t handed_over, wakeups, syscalls;
+	uint64_t
+		offload_faults; /* runs that the kernel could not cut, super-frames that the TAP refused */
 	uint64_t drops[SM_DROP_COUNT];
 };
 

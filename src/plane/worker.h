@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "base/pbuf.h"
 #include "base/ring.h"
+#include "core/coalesce.h"
+#include "core/super.h"
 #include "io/tun.h"
 #include "io/udp.h"
 #include "plane/held.h"
@@ -22,8 +24,29 @@
 static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
 
 #define SM_WORKER_EVENTS  128u /* slots of the ring to the control thread */
-#define SM_WORKER_HANDED  128u /* slots of the ring between two workers */
+#define SM_WORKER_HANDED  16u  /* slots of the ring between two workers */
 #define SM_WORKER_OFFLINE UINT64_MAX
+
+/* Behind a share of a frame while it is sealed: template, descriptor, kind */
+#define SM_TRAILER_MAX (SM_TEMPLATE_MAX + SM_CHUNK_LEN + SM_KIND_LEN)
+
+/*
+ * The longest that a TAP hands over: 64 kB of IP packet, Ethernet header, two tags. The arena takes eight of
+ * them, or a batch of small frames.
+ */
+#define SM_READ_MAX       (65535u + 14u + 8u)
+#define SM_ARENA_HEADROOM 64u
+#define SM_ARENA_FRAME    (SM_ARENA_HEADROOM + SM_READ_MAX + SM_TRAILER_MAX + 64u)
+#define SM_ARENA_LEN      (8u * SM_ARENA_FRAME)
+#define SM_OUT_LEN        (256u * 1024u)
+
+/*
+ * Received: each message has room for what the kernel joins (64 kB). While such big ones come, few are taken
+ * at a time. What was opened stands in @opened until it is written.
+ */
+#define SM_RX_ROOM    (65536u + 2112u) /* not a power of two: neighbours use other cache sets */
+#define SM_RX_BIG     8u
+#define SM_OPENED_LEN (256u * 1024u)
 
 enum sm_count {
 	SM_COUNT_TAP_READ_FRAMES,
@@ -37,26 +60,62 @@ enum sm_count {
 	SM_COUNT_HANDED_OVER,
 	SM_COUNT_WAKEUPS,
 	SM_COUNT_SYSCALLS,
+	SM_COUNT_OFFLOAD_FAULTS,
 	SM_COUNT_COUNT,
 };
 
-/**
- * struct sm_out - One datagram to be
- * @session:   of the snapshot of this turn
- * @frame_len: bytes of the frame that it completes for the counters; 0: a further piece of one
- */
-struct sm_out {
-	struct sm_pbuf *pkt;
-	const struct sm_session_view *session;
-	uint32_t frame_len;
-	uint8_t kind;
+/* How a frame from the TAP travels */
+enum sm_way {
+	SM_WAY_PLAIN,    /* it is complete */
+	SM_WAY_SUPER,    /* as chunks, where the peer takes them */
+	SM_WAY_SOFTWARE, /* only after software finished it */
 };
 
-/** struct sm_handed - A datagram that another worker received; @data is as long as the slot lets it */
+/** struct sm_tap_frame - A frame that was read; @super is set for SM_WAY_SUPER */
+struct sm_tap_frame {
+	uint8_t *data;
+	uint32_t len;
+	enum sm_way way;
+	struct sm_vnet vnet;
+	struct sm_super super;
+};
+
+/**
+ * struct sm_out_run - Sealed datagrams that leave in one message
+ * @session: of the snapshot of this turn
+ * @at, @len: in the worker's @out
+ * @segment: bytes of each but the last
+ * @frames, @bytes: what the port's counters get when it has left
+ */
+struct sm_out_run {
+	const struct sm_session_view *session;
+	uint32_t at, len, segment, count;
+	uint32_t frames, bytes;
+};
+
+/**
+ * struct sm_joining - A super-frame that is being put together from chunks
+ * @session:  index; 0 with @count 0: none
+ * @number:   packet number of the next chunk
+ * @first, @count: descriptor of the first, and how many there are
+ * @payload:  in the worker's @opened, where the next one's continues
+ */
+struct sm_joining {
+	uint64_t number;
+	const struct sm_rx_lane *lane;
+	sm_port_t port;
+	struct sm_chunk first;
+	struct sm_inet inet;
+	uint32_t count, payload_len;
+	uint8_t *payload;
+	uint8_t template[SM_TEMPLATE_MAX];
+};
+
+/** struct sm_handed - A message that another worker received, all of it of one lane */
 struct sm_handed {
 	struct sm_addr peer, local;
-	uint32_t len;
-	uint8_t data[];
+	uint32_t len, segment;
+	uint8_t data[SM_RX_ROOM];
 };
 
 /** struct sm_rate - Lets a session through once in SM_RATE_US; sets of four, so memory is fixed */
@@ -100,25 +159,34 @@ struct sm_worker {
 	uint32_t poke;               /* workers to be woken, a bit each */
 	uint32_t handed_from;        /* whose ring is read first */
 
-	struct sm_pbuf_pool pool;
-
-	/* Egress: frames read and not yet forwarded, datagrams not yet sent */
-	struct sm_pbuf *pending[SM_BATCH_MAX];
+	/* Egress: frames read and not yet forwarded, datagrams sealed and not yet sent */
+	uint8_t *arena, *out, *scratch;
+	struct sm_tap_frame pending[SM_BATCH_MAX];
 	uint32_t pending_at, pending_count;
 	uint32_t flood_at; /* members that pending[pending_at] went to already */
-	uint32_t queued;   /* datagrams of this turn */
-	struct sm_out out[SM_BATCH_MAX];
-	uint32_t out_count;
+	uint32_t queued;   /* bytes sealed in this turn */
+	struct sm_out_run run[SM_BATCH_MAX];
+	uint32_t run_count, out_len;
+	uint64_t segment_off_us; /* until then datagrams are sent one by one */
+	_Atomic int send_fault;  /* errno that the last run met, 0: none */
 	struct sm_held held;
 	uint64_t held_seen; /* publication that sm_held_release() was last called for */
 
-	/* Ingress: received datagrams, frames to be written */
-	struct sm_udp_message rx[SM_BATCH_MAX], rx_handed[SM_BATCH_MAX];
-	struct sm_pbuf *deliver[SM_BATCH_MAX];
-	uint32_t deliver_count;
-	struct sm_pbuf *joined[SM_BATCH_MAX]; /* among @deliver, to go back to the pool */
-	uint32_t joined_count;
+	/* Ingress: received messages; what was opened and is to be written */
+	uint8_t *received, *opened;
+	struct sm_udp_message rx[SM_BATCH_MAX];
+	uint32_t rx_want; /* messages to ask for */
+	uint32_t opened_len;
+	struct sm_joining joining;
+	struct sm_run joined_run;
+	struct sm_coalesce coalesce;
+	uint64_t super_off_us;    /* until then super-frames are cut before they are written */
+	_Atomic int write_fault;  /* errno that the last super-frame met, 0: none */
+	struct sm_pbuf_pool pool; /* for @parts */
 	struct sm_parts parts;
+	struct sm_pbuf *
+		joined[SM_BATCH_MAX]; /* frames made of parts, written and to go back to the pool */
+	uint32_t joined_count;
 	struct sm_rate address_rate, mtu_rate;
 
 	_Atomic uint64_t count[SM_COUNT_COUNT];
@@ -130,8 +198,7 @@ struct sm_worker {
 struct sm_plane {
 	struct sm_plane_config config;
 	struct sm_worker *workers;
-	uint32_t frame_room;  /* payload size of the buffers */
-	uint32_t handed_size; /* bytes of a struct sm_handed in its ring */
+	uint32_t read_max; /* longest frame that the TAP hands over */
 	bool started;
 
 	_Atomic(struct sm_snapshot *) snapshot;

@@ -33,7 +33,8 @@ static struct node node;
 static struct sm_epoch *ours;
 static struct sm_tun tun;
 static struct sm_netlink *nl;
-static struct sm_pbuf_pool pool;
+static uint8_t datagram[2048];
+static uint8_t *const frame_at = datagram + SM_DATA_HEADER_LEN;
 static struct sm_udp_message msg;
 static int peer_fd;
 
@@ -67,8 +68,8 @@ static int setup(void **state)
 	assert_int_equal(sm_addr_from_sockaddr((struct sockaddr *)&sa, &node.remote), 0);
 	ours = planes_epoch(true, 0, 2);
 	node.tx = node.rx[0] = planes_epoch(false, 0, 2);
-	assert_int_equal(sm_pbuf_pool_init(&pool, 1, 2000), 0);
-	msg.pkt = sm_pbuf_get(&pool);
+	msg.data = datagram;
+	msg.room = sizeof(datagram);
 	return 0;
 }
 
@@ -80,7 +81,6 @@ static int teardown(void **state)
 	node_done(&node);
 	sm_epoch_free(epoch);
 	sm_epoch_free(ours);
-	sm_pbuf_pool_done(&pool);
 	close(peer_fd);
 	sm_netlink_close(nl);
 	sm_tun_close(&tun);
@@ -89,35 +89,41 @@ static int teardown(void **state)
 
 static void send_frame(const uint8_t *frame, uint32_t len)
 {
-	uint8_t kind = SM_KIND_FRAME;
+	uint8_t content[2000];
+	uint64_t number;
 	int err;
 
-	sm_pbuf_reset(msg.pkt);
-	memcpy(sm_pbuf_put_tail(msg.pkt, len), frame, len);
-	assert_int_equal(sm_tx_lane_seal(&ours->tx[1], &msg.pkt, &kind, 1, 1), 1);
+	memcpy(content, frame, len);
+	content[len] = SM_KIND_FRAME;
+	assert_int_equal(sm_tx_lane_reserve(&ours->tx[1], 1, 1, &number), 0);
+	assert_int_equal(
+		sm_tx_lane_seal_to(&ours->tx[1], number, content, len + SM_KIND_LEN, datagram), 0);
 	msg.peer = node.addr;
 	msg.local.family = 0;
+	msg.segment = 0;
+	msg.len = len + SM_DATA_OVERHEAD;
 	assert_int_equal(sm_udp_send(peer_fd, false, &msg, 1, &err), 1);
 }
 
-/* Waits for the next frame of @type that the kernel sent; Return: its length, at msg.pkt->data */
+/* Waits for the next frame of @type that the kernel sent; Return: its length, at frame_at */
 static uint32_t next_frame(uint16_t type)
 {
 	for (;;) {
 		struct sm_data_header h;
 		struct sm_ether e;
-		uint8_t kind;
-		bool newest;
+		struct sm_opened opened;
 
 		assert_int_equal(poll(&(struct pollfd){.fd = peer_fd, .events = POLLIN}, 1, 5000),
 				 1);
 		assert_int_equal(sm_udp_receive(peer_fd, &msg, 1), 1);
-		assert_int_equal(sm_data_header_decode(msg.pkt->data, msg.pkt->len, &h), 0);
-		assert_int_equal(sm_rx_lane_open(&ours->rx[1], msg.pkt, &h, 1, &kind, &newest), 0);
-		assert_int_equal(kind, SM_KIND_FRAME);
-		assert_int_equal(sm_ether_parse(msg.pkt->data, msg.pkt->len, &e), 0);
+		assert_int_equal(sm_data_header_decode(datagram, msg.len, &h), 0);
+		assert_int_equal(sm_rx_lane_open_to(&ours->rx[1], datagram, msg.len, &h, 1,
+						    frame_at, &opened),
+				 0);
+		assert_int_equal(opened.kind, SM_KIND_FRAME);
+		assert_int_equal(sm_ether_parse(frame_at, opened.len, &e), 0);
 		if (e.type == type)
-			return msg.pkt->len;
+			return opened.len;
 	}
 }
 
@@ -143,10 +149,10 @@ static void test_kernel_stack(void **state)
 	assert_int_equal(next_frame(0x0806), 42);
 	send_frame(reply_head, sizeof(reply_head));
 	assert_int_equal(next_frame(0x0800), 14 + 20 + 8 + 5);
-	assert_memory_equal(msg.pkt->data + 42, "hello", 5);
+	assert_memory_equal(frame_at + 42, "hello", 5);
 	/* UDP's sum over pseudo-header, header and data must come out as all ones. */
 	for (uint32_t at = 26; at < 47; at += 2)
-		sum += (uint32_t)msg.pkt->data[at] << 8 | (at + 1 < 47 ? msg.pkt->data[at + 1] : 0);
+		sum += (uint32_t)frame_at[at] << 8 | (at + 1 < 47 ? frame_at[at + 1] : 0);
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
 	assert_int_equal(sum, 0xffff);
