@@ -79,6 +79,86 @@ static void test_part(void **state)
 	assert_int_equal(sm_part_decode((uint8_t[]){0, 2, 1, 0}, &(struct sm_part){0}), -EBADMSG);
 }
 
+static void test_chunk(void **state)
+{
+	static const struct {
+		uint8_t bytes[SM_CHUNK_LEN];
+		struct sm_chunk chunk;
+		int result;
+	} cases[] = {
+		{{0, 0, 0, 3, 5, 0xa8, 66, 0}, {0, 3, 1448, 66}, 0},
+		{{0, 2, 0, 3, 5, 0xa8, 66, 0}, {2, 3, 1448, 66}, 0},
+		{{3, 0xff, 4, 0, 0, 1, 255, 0}, {1023, 1024, 1, 255}, 0},
+		{{0, 0, 0, 1, 0xff, 0xff, 28, 0}, {0, 1, 65535, 28}, 0},
+		{{0, 0, 0, 1, 0, 0, 0, 0}, {0, 1, 0, 0}, 0},
+		/* not below the count, none, too many */
+		{{0, 3, 0, 3, 5, 0xa8, 66, 0}, {0}, -EBADMSG},
+		{{0xff, 0xff, 0, 3, 5, 0xa8, 66, 0}, {0}, -EBADMSG},
+		{{0, 0, 0, 0, 5, 0xa8, 66, 0}, {0}, -EBADMSG},
+		{{0, 0, 4, 1, 5, 0xa8, 66, 0}, {0}, -EBADMSG},
+		{{0, 0, 0xff, 0xff, 5, 0xa8, 66, 0}, {0}, -EBADMSG},
+		/* flags, short headers */
+		{{0, 0, 0, 3, 5, 0xa8, 66, 1}, {0}, -EBADMSG},
+		{{0, 0, 0, 3, 5, 0xa8, 66, 0x80}, {0}, -EBADMSG},
+		{{0, 0, 0, 3, 5, 0xa8, 27, 0}, {0}, -EBADMSG},
+		{{0, 0, 0, 3, 5, 0xa8, 0, 0}, {0}, -EBADMSG},
+		/* a lone frame that is not alone */
+		{{0, 0, 0, 2, 0, 0, 0, 0}, {0}, -EBADMSG},
+		{{0, 1, 0, 2, 0, 0, 0, 0}, {0}, -EBADMSG},
+		{{0, 1, 0, 1, 0, 0, 0, 0}, {0}, -EBADMSG},
+		{{0, 0, 0, 0, 0, 0, 0, 0}, {0}, -EBADMSG},
+		{{0, 0, 0, 1, 0, 0, 66, 0}, {0}, -EBADMSG},
+		{{0, 0, 0, 1, 0, 0, 0, 1}, {0}, -EBADMSG},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
+		const struct sm_chunk *want = &cases[i].chunk;
+		struct sm_chunk back = {.index = 9};
+		uint8_t buf[SM_CHUNK_LEN];
+
+		if (sm_chunk_decode(cases[i].bytes, &back) != cases[i].result)
+			fail_msg("case %zu", i);
+		if (cases[i].result < 0) {
+			assert_int_equal(back.index, 9);
+			continue;
+		}
+		assert_true(back.index == want->index && back.count == want->count);
+		assert_true(back.gso_size == want->gso_size && back.header_len == want->header_len);
+		sm_chunk_encode(&back, buf);
+		assert_memory_equal(buf, cases[i].bytes, sizeof(buf));
+	}
+}
+
+/* Every count and index: what is taken encodes to the bytes it came from */
+static void test_chunk_places(void **state)
+{
+	(void)state;
+	for (unsigned count = 0; count < 1100; count++) {
+		for (unsigned index = 0; index < 1100; index++) {
+			uint8_t bytes[] = {(uint8_t)(index >> 8),
+					   (uint8_t)index,
+					   (uint8_t)(count >> 8),
+					   (uint8_t)count,
+					   0,
+					   9,
+					   54,
+					   0};
+			bool good = index < count && count <= 1024;
+			struct sm_chunk chunk;
+			uint8_t buf[SM_CHUNK_LEN];
+
+			if (sm_chunk_decode(bytes, &chunk) != (good ? 0 : -EBADMSG))
+				fail_msg("%u of %u", index, count);
+			if (!good)
+				continue;
+			sm_chunk_encode(&chunk, buf);
+			if (memcmp(buf, bytes, sizeof(buf)) != 0)
+				fail_msg("%u of %u", index, count);
+		}
+	}
+}
+
 static void test_probe(void **state)
 {
 	static const struct {
@@ -171,7 +251,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_header),       cmocka_unit_test(test_header_refused),
-		cmocka_unit_test(test_part),         cmocka_unit_test(test_probe),
+		cmocka_unit_test(test_part),         cmocka_unit_test(test_chunk),
+		cmocka_unit_test(test_chunk_places), cmocka_unit_test(test_probe),
 		cmocka_unit_test(test_probe_fields), cmocka_unit_test(test_segment),
 	};
 
