@@ -1,0 +1,199 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""
+ShadowMesh beside other tunnels, in turn in one run: each round visits every one, and the table holds the
+medians of the rounds. Peers are programs of Debian packages that are fetched into build/peers and not
+installed. Writes JSON, prints tables.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+
+from packages import Missing, Store
+from pairing import Failed, UNDERLAYS, Visit, laboratory
+import contenders
+import measure
+import tables
+
+from pair import say  # after pairing: that made it known
+
+FOLDER = os.path.join(laboratory.BUILD, "bench")
+
+
+@dataclasses.dataclass
+class Plan:
+    """How much is measured in one visit."""
+    ways: tuple = ("one", "four", "reverse", "both")
+    seconds: int = 3
+    udp_seconds: int = 1
+    udp_steps: int = 3
+    udp_tries: int = measure.UDP_TRIES
+    pings: int = 1000
+
+
+QUICK = Plan(seconds=1, udp_steps=1, udp_tries=1, pings=200)
+# What is of interest elsewhere than on the plain veth
+FEWER_WAYS = ("one", "four")
+FEWER_PARTS = ("tcp",)
+
+
+class Run:
+    """One underlay's comparison."""
+
+    def __init__(self, underlay, chosen, missing, options):
+        self.underlay, self.chosen, self.options = underlay, chosen, options
+        self.missing = dict(missing)
+        self.samples = {c.name: {} for c in chosen}
+        self.problems = {}
+        fewer = underlay != "plain"
+        self.parts = options.parts or (FEWER_PARTS if fewer else tuple(measure.PARTS))
+        self.plan = QUICK if options.quick else Plan()
+        if fewer:
+            self.plan = dataclasses.replace(self.plan, ways=FEWER_WAYS)
+
+    def visit(self, contender, part):
+        """Gives the figures of one part, the time to the first ping with them."""
+        with Visit(contender, self.underlay) as visit:
+            found = measure.PARTS[part](visit, self.plan)
+            if visit.processes():
+                found["first_ping_s"] = visit.first_reply_s
+            return found
+
+    def round(self, part, title):
+        for contender in list(self.chosen):
+            begin = time.monotonic()
+            try:
+                found = self.visit(contender, part)
+            except (Failed, Missing, AssertionError, OSError) as error:
+                self.fail(contender, part, str(error) or repr(error))
+                continue
+            for name, value in found.items():
+                self.samples[contender.name].setdefault(name, []).append(value)
+            say(f"{title}: {contender.title}: {tables.brief(found)} ({time.monotonic() - begin:.0f} s)")
+
+    def fail(self, contender, part, reason):
+        """One that never gave a figure is left out; else only this sample is missing."""
+        reason = " ".join(reason.split())[:400]
+        say(f"{self.underlay} {part}: {contender.title}: {reason}")
+        self.problems.setdefault(contender.name, []).append(f"{part}: {reason}")
+        if not self.samples[contender.name]:
+            self.missing[contender.title] = reason
+            self.chosen.remove(contender)
+
+    def result(self):
+        return {"environment": tables.environment(), "underlay": UNDERLAYS[self.underlay][0],
+                "rounds": self.options.rounds, "quick": self.options.quick,
+                "plan": dataclasses.asdict(self.plan), "missing": self.missing, "problems": self.problems,
+                "contenders": {c.name: {"title": c.title, "layer": c.layer, "cipher": c.cipher, "peer": c.peer,
+                                        "version": c.version, "suite": c.suite.name if c.suite else None,
+                                        "mtu": c.mtu, "mtu_why": c.mtu_why,
+                                        "samples": self.samples[c.name]} for c in self.chosen}}
+
+    def measure(self):
+        environment = tables.environment()
+        for number in range(self.options.rounds):
+            for part in self.parts:
+                self.round(part, f"{self.underlay} {part}, round {number + 1} of {self.options.rounds}")
+        return {**self.result(), "environment": environment}
+
+
+def prepare(wanted, store, folder):
+    """Fetches all; gives those that can be had and {title: reason} of the others."""
+    ready, missing = [], {}
+    for kind in contenders.ALL:
+        if wanted and kind.name not in wanted:
+            continue
+        one = kind()
+        try:
+            one.prepare(store, folder)
+            ready.append(one)
+            say(f"{one.title}: {one.version or 'of this kernel'}" +
+                (f" of Debian {one.suite.name}" if one.suite else ""))
+        except (Missing, OSError) as error:
+            missing[one.title] = " ".join(str(error).split())[:400]
+            say(f"{one.title} is left out: {missing[one.title]}")
+    return ready, missing
+
+
+def arguments():
+    names = [c.name for c in contenders.ALL]
+    parser = argparse.ArgumentParser(prog="bench.sh compare", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(measure.PARTS)}; default: all on "
+                        f"the plain veth, {', '.join(FEWER_PARTS)} on the others")
+    parser.add_argument("--underlay", default="all", choices=[*UNDERLAYS, "all"], help="the wire (all)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", choices=names,
+                        help=f"of {', '.join(names)}; may be repeated")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
+    parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
+    parser.add_argument("--json", metavar="FILE",
+                        help=f"result ({FOLDER}/compare.json, with --quick compare-quick.json)")
+    parser.add_argument("--peers", default=os.path.join(laboratory.BUILD, "peers"), metavar="FOLDER",
+                        help="where packages are fetched to (%(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="measure nothing: tables of the last run")
+    parser.add_argument("--write-doc", action="store_true",
+                        help="the same, into docs/PERFORMANCE.md, and the chart into docs/compare.svg")
+    options = parser.parse_args()
+    if set(options.parts) - set(measure.PARTS) or options.rounds < 1:
+        parser.error("unknown part, or no rounds")
+    if options.quick:
+        options.rounds = 1
+    options.json = options.json or os.path.join(FOLDER, "compare-quick.json" if options.quick else "compare.json")
+    return options
+
+
+def load(path):
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except OSError:
+        return {}
+
+
+def save(path, result):
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path + ".new", "w") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    os.rename(path + ".new", path)
+
+
+def stop(number, _):
+    sys.exit(128 + number)
+
+
+def main():
+    options = arguments()
+    if options.markdown or options.write_doc:
+        result = load(options.json)
+        if not result:
+            sys.exit(f"bench: there is no {options.json}: run make bench first")
+        if options.write_doc:
+            tables.write_document(result)
+        else:
+            print(tables.markdown(result))
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    laboratory.sweep()
+    result = load(options.json)
+    with tempfile.TemporaryDirectory(prefix="sm-compare-") as folder:
+        ready, missing = prepare(options.only, Store(options.peers), folder)
+        for underlay in UNDERLAYS if options.underlay == "all" else [options.underlay]:
+            # An underlay that was measured before keeps its figures until it is measured again.
+            result[underlay] = Run(underlay, list(ready), missing, options).measure()
+            save(options.json, result)
+    print(tables.markdown(result))
+    say(f"written: {options.json}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
