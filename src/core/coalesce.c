@@ -244,22 +244,21 @@ static bool continues(const struct sm_run *run, const struct offer *o)
 	return inet->proto == SM_PROTO_UDP || tcp_agrees(run, o);
 }
 
-/* A sum has two zeros; of a checksum that nobody computes, cutting would make the other one. */
-static bool is_other_zero(const uint8_t *csum)
-{
-	return get16(csum) == 0xffff;
-}
-
+/*
+ * Are the checksums right, and such as cutting makes them? A one's complement sum has two zeros. IPv4's header
+ * gets 0x0000, UDP gets 0xffff; with TCP, some software gives the one and some the other.
+ */
 static bool is_sound(const struct sm_inet *inet, const uint8_t *frame, const struct sm_vnet *vnet)
 {
 	const uint8_t *ip = frame + inet->l3;
+	uint16_t csum = get16(frame + inet->l4 + csum_offset(inet));
 
 	if (inet->version == 4 && (sm_csum_fold(sm_csum_add(0, ip, IPV4_HEADER_LEN)) != 0xffff ||
-				   is_other_zero(ip + IPV4_CSUM)))
+				   get16(ip + IPV4_CSUM) == 0xffff))
 		return false;
 	if (vnet->flags & SM_VNET_NEEDS_CSUM)
 		return true;
-	if (inet->proto == SM_PROTO_TCP && is_other_zero(frame + inet->l4 + TCP_CSUM))
+	if (inet->proto == SM_PROTO_TCP && (csum == 0 || csum == 0xffff))
 		return false;
 	return sm_inet_verify(inet, frame);
 }
