@@ -201,8 +201,7 @@ static int start_session(struct sm_link *link, const struct sm_msg_hello *hello,
 		return err;
 	remote.port = hello->data_port;
 	sm_path_init(&s->path, &remote, now_us);
-	link->peer->path_mtu = node->config.path_mtu ? node->config.path_mtu
-						     : node->ops.route_mtu(node->host, &remote);
+	sm_mtu_init(&s->mtu, node->config.path_mtu, node->ops.route_mtu(node->host, &remote));
 	if (hello->control_port) {
 		remote.port = hello->control_port;
 		sm_peer_learn_endpoint(link->peer, &remote);

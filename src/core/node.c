@@ -57,6 +57,8 @@ int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *o
 	err = sm_mactable_new(LEARNED_MACS, SM_PORT_MAX, node->map_seed, &node->learned);
 	if (!err)
 		err = sm_pbuf_pool_init(&node->pool, CONTROL_PACKETS, CONTROL_PACKET_LEN);
+	if (!err)
+		err = sm_pbuf_pool_init(&node->probe_pool, 1, SM_DATAGRAM_MAX);
 	if (err)
 		goto out;
 	node->dirty = true;
@@ -88,6 +90,7 @@ void sm_node_free(struct sm_node *node)
 	sm_list_for_each_safe(pos, after, &node->peers)
 		sm_peer_free(SM_LIST_ENTRY(pos, struct sm_peer, entry));
 	sm_pbuf_pool_done(&node->pool);
+	sm_pbuf_pool_done(&node->probe_pool);
 	sm_mactable_free(node->learned);
 	free(node->sessions);
 	free(node->by_port);
@@ -341,15 +344,10 @@ void sm_node_on_path_mtu(struct sm_node *node, uint32_t session, uint64_t now_us
 {
 	struct sm_session *s;
 	struct sm_peer *peer = session_peer(node, session, &s);
-	uint32_t mtu;
 
-	(void)now_us;
 	if (!peer)
 		return;
-	mtu = node->ops.route_mtu(node->host, &s->path.remote);
-	/* the kernel refused what we believed in: what the route says now, else the least that any path carries */
-	peer->path_mtu = mtu < peer->path_mtu ? mtu : SM_PATH_MTU_MIN;
-	node->dirty = true;
+	sm_peer_check_mtu(peer, s, now_us);
 	sm_node_flush(node);
 }
 
@@ -360,7 +358,6 @@ void sm_node_on_network_change(struct sm_node *node, uint64_t now_us)
 	sm_list_for_each_safe(pos, after, &node->peers)
 	{
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
-		uint32_t mtu;
 
 		if (!peer->active) {
 			if (peer->state == SM_PEER_BACKOFF)
@@ -369,13 +366,7 @@ void sm_node_on_network_change(struct sm_node *node, uint64_t now_us)
 		}
 		if (sm_path_reset_local(&peer->active->path))
 			node->dirty = true;
-		mtu = node->config.path_mtu
-			      ? node->config.path_mtu
-			      : node->ops.route_mtu(node->host, &peer->active->path.remote);
-		if (mtu != peer->path_mtu) {
-			peer->path_mtu = mtu;
-			node->dirty = true;
-		}
+		sm_peer_check_mtu(peer, peer->active, now_us);
 		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	}
 	sm_node_flush(node);
@@ -414,6 +405,8 @@ static uint64_t peer_deadline(const struct sm_peer *peer)
 			continue;
 		at = SM_MIN(at, sm_stream_deadline(&s->stream));
 		at = SM_MIN(at, sm_path_deadline(&s->path));
+		if (peer->active == s)
+			at = SM_MIN(at, sm_mtu_deadline(&s->mtu));
 	}
 	return at;
 }
@@ -547,7 +540,7 @@ void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer,
 		.mac = peer->mac,
 		.session = peer->active,
 		.conn = peer->live ? peer->live->conn : NULL,
-		.path_mtu = peer->path_mtu,
+		.path_mtu = peer->active ? peer->active->mtu.size : 0,
 		.attempts = peer->attempts,
 		.last_error = peer->last_error,
 		.totals = peer->totals,

@@ -68,7 +68,7 @@ struct sm_endpoint_set {
  * @resolve:    look the peer's configured endpoints up again; answered by sm_node_on_resolved()
  * @conn_send:  queue bytes on a connection; Return: 0, -errno (then it will be closed)
  * @conn_close: flush, then close; the handle is not used any more by the node
- * @datagram:   send one sealed packet
+ * @datagram:   send one sealed packet; Return: 0, -EMSGSIZE larger than the local link takes, -errno
  * @publish:    hand the workers a new picture
  * @route_mtu:  bytes of outer packet that the local link towards @to carries
  * @random:     never fails (the host ends the daemon rather than let it)
@@ -98,7 +98,7 @@ struct sm_node_config {
 	uint16_t data_port, control_port;
 	uint8_t ciphers;   /* mask of enum sm_cipher */
 	uint8_t preferred; /* enum sm_cipher */
-	uint32_t path_mtu; /* 0: by @route_mtu */
+	uint32_t path_mtu; /* 0: to be found out, beginning with @route_mtu */
 	uint64_t rekey_after_us, keepalive_us;
 	uint32_t max_peers;
 };
@@ -218,7 +218,7 @@ struct sm_peer_info {
 	struct sm_mac mac;
 	const struct sm_session *session; /* the one sent on, or NULL */
 	const void *conn;                 /* the host's handle of the live link, or NULL */
-	uint32_t path_mtu;
+	uint32_t path_mtu; /* 0: no session */
 	uint32_t attempts;
 	const char *last_error;
 	struct sm_lane_totals totals;

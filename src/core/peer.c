@@ -15,6 +15,10 @@
 #define BACKOFF_REFUSED_US     (5 * SM_SEC_US) /* someone said no: asking more often changes nothing */
 #define BACKOFF_REFUSED_MAX_US (30 * SM_SEC_US)
 
+#define UDP_HEADER_LEN  8u
+#define IPV4_HEADER_LEN 20u
+#define IPV6_HEADER_LEN 40u
+
 static const char *const state_names[] = {
 	[SM_PEER_IDLE] = "idle",
 	[SM_PEER_BACKOFF] = "backoff",
@@ -274,6 +278,13 @@ void sm_node_on_dial_failed(struct sm_node *node, uint16_t port, enum sm_close_r
 
 /* -- sending -- */
 
+/* Bytes of the outer packet beside the body */
+static uint32_t outer_overhead(const struct sm_addr *remote)
+{
+	return SM_DATA_OVERHEAD + UDP_HEADER_LEN +
+	       (remote->family == 6 ? IPV6_HEADER_LEN : IPV4_HEADER_LEN);
+}
+
 static void send_sealed(struct sm_peer *peer, struct sm_session *s, enum sm_kind kind,
 			const void *body, size_t len, const struct sm_addr *to,
 			const struct sm_addr *from, uint64_t now_us)
@@ -302,6 +313,28 @@ void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct
 	sm_path_probe(&s->path, to, sm_node_random64(peer->node) | 1, tag, now_us, &send);
 	sm_probe_encode(&send.probe, body);
 	send_sealed(peer, s, SM_KIND_PROBE, body, sizeof(body), &send.to, &send.from, now_us);
+}
+
+/* Return: 0, -EMSGSIZE; any other fault is loss */
+static int send_mtu_probe(struct sm_peer *peer, struct sm_session *s,
+			  const struct sm_mtu_send *send, uint64_t now_us)
+{
+	const struct sm_probe probe = {.op = SM_PROBE_REQUEST, .token = send->token};
+	const uint32_t overhead = outer_overhead(&s->path.remote);
+	const uint32_t len = send->size > overhead + SM_PROBE_LEN_MAX ? send->size - overhead
+								      : SM_PROBE_LEN_MAX;
+	struct sm_node *node = peer->node;
+	struct sm_pbuf *pkt = sm_pbuf_get(&node->probe_pool);
+	int err = -ENOBUFS;
+
+	if (!pkt)
+		return err;
+	sm_probe_encode(&probe, memset(sm_pbuf_put_tail(pkt, len), 0, len));
+	if (!sm_session_seal(s, pkt, SM_KIND_PROBE, now_us))
+		err = node->ops.datagram(node->host, &s->path.remote, &s->path.local, pkt->data,
+					 pkt->len);
+	sm_pbuf_put(&node->probe_pool, pkt);
+	return err;
 }
 
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
@@ -408,11 +441,26 @@ static bool is_linked(const struct sm_peer *peer, const struct sm_session *s)
 	return false;
 }
 
+static void use_path(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
+{
+	const struct sm_session *old = peer->active;
+
+	if (old == s)
+		return;
+	if (old && sm_addr_equal(&old->path.remote, &s->path.remote))
+		sm_mtu_inherit(&s->mtu, &old->mtu, now_us);
+	else
+		sm_mtu_start(&s->mtu, s->mtu.max, now_us);
+	s->mtu_moves = s->path.moves;
+	sm_session_load(s, &s->load_seen);
+}
+
 void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
 	struct sm_node_event event = {
 		.type = SM_NODE_SESSION_UP, .peer = peer, .addr = s->path.remote};
 
+	use_path(peer, s, now_us);
 	for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++) {
 		struct sm_session *old = peer->session[i];
 
@@ -465,6 +513,50 @@ void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const 
 	sm_mactable_forget_port(peer->node->learned, peer->port);
 }
 
+void sm_peer_check_mtu(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
+{
+	struct sm_node *node = peer->node;
+
+	if (node->config.path_mtu)
+		return;
+	if (sm_mtu_set_max(&s->mtu, node->ops.route_mtu(node->host, &s->path.remote), now_us))
+		node->dirty = true;
+	sm_mtu_verify(&s->mtu, now_us);
+}
+
+static uint64_t since(uint64_t count, uint64_t seen)
+{
+	return count >= seen ? count - seen : count; /* an epoch is gone, and its share with it */
+}
+
+static void mtu_second(struct sm_session *s, uint64_t now_us)
+{
+	const struct sm_session_load seen = s->load_seen;
+
+	sm_session_load(s, &s->load_seen);
+	sm_mtu_second(&s->mtu, since(s->load_seen.tx_packets, seen.tx_packets),
+		      since(s->load_seen.tx_bytes, seen.tx_bytes),
+		      since(s->load_seen.rx_packets, seen.rx_packets) > 0, now_us);
+}
+
+static void mtu_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us)
+{
+	struct sm_mtu_send send;
+
+	sm_mtu_sleep(&s->mtu, s->path.state == SM_PATH_DOWN, now_us);
+	if (second)
+		mtu_second(s, now_us);
+	if (now_us < sm_mtu_deadline(&s->mtu))
+		return;
+	if (sm_mtu_tick(&s->mtu, s->path.srtt_us, now_us))
+		peer->node->dirty = true;
+	while (sm_mtu_is_due(&s->mtu) &&
+	       sm_mtu_next(&s->mtu, sm_node_random64(peer->node) | 1, now_us, &send))
+		if (send_mtu_probe(peer, s, &send, now_us) == -EMSGSIZE &&
+		    sm_mtu_on_refused(&s->mtu, send.size, now_us))
+			peer->node->dirty = true;
+}
+
 static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned change,
 			 uint64_t now_us)
 {
@@ -476,8 +568,13 @@ static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned ch
 					      .addr = s->path.remote,
 					      .number = s->path.moves};
 
-		if (!node->config.path_mtu)
-			peer->path_mtu = node->ops.route_mtu(node->host, &s->path.remote);
+		if (s->path.moves != s->mtu_moves) {
+			sm_mtu_start(&s->mtu, node->ops.route_mtu(node->host, &s->path.remote),
+				     now_us);
+			s->mtu_moves = s->path.moves;
+		} else {
+			sm_peer_check_mtu(peer, s, now_us);
+		}
 		node->dirty = true;
 		if (s->path.moves)
 			sm_node_tell(node, &event);
@@ -558,6 +655,8 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 	}
 	if (sm_path_deadline(&s->path) <= now_us || (second && s->ready))
 		probe_second(peer, s, now_us);
+	if (peer->active == s)
+		mtu_tick(peer, s, second, now_us);
 	if (sm_stream_deadline(&s->stream) <= now_us)
 		sm_peer_flush_stream(peer, s, now_us);
 }
@@ -579,9 +678,19 @@ static void on_probe(struct sm_peer *peer, struct sm_session *s, const uint8_t *
 			.op = SM_PROBE_ANSWER, .token = probe.token, .observed = *from};
 		const size_t out_len = sm_probe_encode(&reply, out);
 
+		if (sm_addr_equal(from, &s->path.remote))
+			sm_mtu_on_larger(&s->mtu, outer_overhead(from) + (uint32_t)len, now_us);
+
 		if (len >= out_len) /* who leaves the padding out may have forged the address */
 			send_sealed(peer, s, SM_KIND_PROBE, out, out_len, from, to, now_us);
 		return;
+	}
+	if (sm_addr_equal(from, &s->path.remote)) {
+		change = sm_mtu_on_answer(&s->mtu, probe.token, now_us);
+		if (change > 0)
+			peer->node->dirty = true;
+		if (change >= 0)
+			return;
 	}
 	change = sm_path_on_answer(&s->path, &probe, from, to, now_us, &answer);
 	if (change < 0)

@@ -72,7 +72,6 @@ struct sm_peer {
 	struct sm_session *session[SM_PEER_SESSIONS_MAX];
 	struct sm_session *active; /* the one sent on */
 	bool renew;                /* a full handshake is due although a link is there */
-	uint32_t path_mtu;
 	uint64_t ponged_us;           /* when a PING was last answered: a flood of them is not */
 	struct sm_lane_totals totals; /* of epochs that are gone */
 };
@@ -94,6 +93,7 @@ struct sm_node {
 	struct sm_candidate candidates[SM_ENDPOINTS_MAX];
 	uint32_t candidate_count;
 	struct sm_pbuf_pool pool;
+	struct sm_pbuf_pool probe_pool; /* one, as large as a datagram can be */
 };
 
 /* node.c */
@@ -137,6 +137,8 @@ void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct
 void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind,
 		       const uint8_t *body, size_t len, const struct sm_addr *from,
 		       const struct sm_addr *to, uint64_t now_us);
+/** sm_peer_check_mtu() - The network changed under the session's path, or the kernel refused a packet */
+void sm_peer_check_mtu(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 
 /* link.c */

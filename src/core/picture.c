@@ -56,7 +56,7 @@ static void view_fill(const struct sm_node *node, const struct sm_session *s,
 		.takes_parts = s->config.takes_parts,
 		.remote = s->path.remote,
 		.local = s->path.local,
-		.path_mtu = peer->path_mtu,
+		.path_mtu = s->mtu.size,
 	};
 	for (int i = 0; i < SM_EPOCH_SLOT_COUNT; i++)
 		view->rx[i] = hold(picture, s->epoch[i]);

@@ -408,6 +408,24 @@ uint64_t sm_session_packets(const struct sm_session *s, uint64_t *ret_sent)
 	return received;
 }
 
+void sm_session_load(const struct sm_session *s, struct sm_session_load *ret_load)
+{
+	*ret_load = (struct sm_session_load){0};
+	for (int e = 0; e < SM_EPOCH_SLOT_COUNT; e++) {
+		const struct sm_epoch *epoch = s->epoch[e];
+
+		for (uint32_t i = SM_LANE_CONTROL + 1; epoch && i < epoch->rx_count; i++)
+			ret_load->rx_packets += atomic_load_explicit(&epoch->rx[i].packets,
+								     memory_order_relaxed);
+		for (uint32_t i = SM_LANE_CONTROL + 1; epoch && i < epoch->tx_count; i++) {
+			ret_load->tx_packets += atomic_load_explicit(&epoch->tx[i].next,
+								     memory_order_relaxed);
+			ret_load->tx_bytes += atomic_load_explicit(&epoch->tx[i].bytes,
+								   memory_order_relaxed);
+		}
+	}
+}
+
 bool sm_epoch_unref(struct sm_epoch *epoch)
 {
 	assert(epoch->refs > 0);

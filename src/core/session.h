@@ -23,6 +23,7 @@
 #define SM_CORE_SESSION_H
 
 #include "core/lane.h"
+#include "core/mtu.h"
 #include "core/path.h"
 #include "core/stream.h"
 #include "crypto/schedule.h"
@@ -53,6 +54,11 @@ struct sm_assembler {
 	uint32_t len;
 };
 
+/** struct sm_session_load - Data, without the control lane, in the epochs that are there */
+struct sm_session_load {
+	uint64_t tx_packets, tx_bytes, rx_packets;
+};
+
 struct sm_session {
 	struct sm_session_config config;
 	bool started; /* keys are there, we accept packets */
@@ -81,7 +87,10 @@ struct sm_session {
 	struct sm_stream stream;
 	struct sm_assembler in; /* from the stream */
 	struct sm_path path;
-	uint64_t rx_seen; /* packets counted at the last tick */
+	struct sm_mtu mtu;                /* of the path */
+	uint32_t mtu_moves;               /* path.moves when it was begun */
+	struct sm_session_load load_seen; /* at the last second */
+	uint64_t rx_seen;                 /* packets counted at the last tick */
 	uint64_t tx_seen;
 	uint64_t followed; /* packets received at the last sm_link_follow() */
 	uint32_t ahead;    /* seconds in a row in which it received and the active one did not */
@@ -144,6 +153,8 @@ SM_MUST_CHECK int sm_session_seal(struct sm_session *s, struct sm_pbuf *pkt, enu
 
 /** sm_session_packets() - Sum over the epochs; Return: packets opened; @ret_sent: packets sealed */
 uint64_t sm_session_packets(const struct sm_session *s, uint64_t *ret_sent);
+
+void sm_session_load(const struct sm_session *s, struct sm_session_load *ret_load);
 
 /** sm_epoch_unref() - Drop one reference; Return: true if that was the last and the epoch is to be freed */
 bool sm_epoch_unref(struct sm_epoch *epoch);

@@ -664,7 +664,8 @@ static int on_route_to(const struct nlmsghdr *nlh, void *arg)
 	return 0;
 }
 
-static int get_route(struct sm_netlink *nl, const struct sm_addr *to, struct route_facts *ret_facts)
+static int get_route(struct sm_netlink *nl, const struct sm_addr *to, uint32_t flags,
+		     struct route_facts *ret_facts)
 {
 	REQUEST(buf);
 	struct nlmsghdr *nlh;
@@ -676,6 +677,7 @@ static int get_route(struct sm_netlink *nl, const struct sm_addr *to, struct rou
 	nlh = begin(buf, RTM_GETROUTE, NLM_F_ACK, sizeof(*head), &p);
 	head = p;
 	head->rtm_family = linux_family(to->family);
+	head->rtm_flags = flags;
 	head->rtm_dst_len = (uint8_t)(8 * ip_len(to->family));
 	mnl_attr_put(nlh, RTA_DST, ip_len(to->family), to->ip);
 	if (to->scope)
@@ -695,14 +697,17 @@ static int get_route(struct sm_netlink *nl, const struct sm_addr *to, struct rou
 int sm_netlink_route_mtu(struct sm_netlink *nl, const struct sm_addr *to,
 			 struct sm_addr *ret_source)
 {
-	struct route_facts route;
+	struct route_facts route, configured;
 	int mtu, err;
 
 	if (to->family != 4 && to->family != 6)
 		return -EAFNOSUPPORT;
-	err = get_route(nl, to, &route);
+	err = get_route(nl, to, 0, &route);
 	if (err)
 		return err;
+	/* an ICMP message, which anybody can forge, may have put a smaller one beside the route's own */
+	if (route.mtu && !get_route(nl, to, RTM_F_FIB_MATCH, &configured))
+		route.mtu = configured.mtu;
 	mtu = sm_netlink_link_mtu(nl, (int)route.oif);
 	if (mtu < 0)
 		return mtu;
