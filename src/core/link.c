@@ -135,7 +135,7 @@ static int send_hello(struct sm_link *link)
 				.mtu = (uint16_t)c->mtu,
 				.session = link->session->config.index,
 				.instance = link->node->instance,
-				.features = SM_FEATURE_PART,
+				.features = SM_FEATURE_PART | SM_FEATURE_CHUNK,
 			},
 	};
 
@@ -187,6 +187,7 @@ static int start_session(struct sm_link *link, const struct sm_msg_hello *hello,
 		.port = link->peer->port,
 		.client = link->client,
 		.takes_parts = hello->features & SM_FEATURE_PART,
+		.takes_chunks = hello->features & SM_FEATURE_CHUNK,
 		.cipher = cipher,
 		.tx_lanes = node->config.workers + 1,
 		.rx_lanes = hello->workers + 1u,

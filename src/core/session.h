@@ -41,7 +41,7 @@ struct sm_session_config {
 	uint32_t index, remote_index;
 	uint16_t port;
 	bool client;
-	bool takes_parts;
+	bool takes_parts, takes_chunks;
 	enum sm_cipher cipher;
 	uint32_t tx_lanes, rx_lanes;
 	uint64_t rekey_after_us;

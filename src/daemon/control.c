@@ -356,6 +356,38 @@ static bool known(void *arg, const struct sm_addr *addr)
 
 /* -- what the workers bring -- */
 
+static const char *name_of(const struct sm_daemon *d, sm_port_t port)
+{
+	const struct sm_peer *peer = NULL;
+	struct sm_peer_info info;
+
+	while ((peer = sm_node_next_peer(d->node, peer))) {
+		sm_peer_info(d->node, peer, &info);
+		if (info.port == port)
+			return info.name;
+	}
+	return "unknown";
+}
+
+static void on_offload(struct sm_daemon *d, const struct sm_plane_event *e)
+{
+	if (e->writing && e->err)
+		sm_notice("%s takes no super-frames (%s): they are cut before it for a minute, "
+			  "then tried again",
+			  d->tun.name, strerror(e->err));
+	else if (e->writing)
+		sm_notice("%s takes super-frames again", d->tun.name);
+	else if (e->err)
+		log_limited(
+			&d->ports[e->port].log_limit, SM_LOG_NOTICE,
+			"datagrams to peer %s cannot be sent in batches (%s): they go one by one "
+			"for a minute, then it is tried again",
+			name_of(d, e->port), strerror(e->err));
+	else
+		log_limited(&d->ports[e->port].log_limit, SM_LOG_NOTICE,
+			    "datagrams to peer %s go in batches again", name_of(d, e->port));
+}
+
 static void on_plane_event(void *arg, const struct sm_plane_event *e)
 {
 	struct sm_daemon *d = arg;
@@ -380,6 +412,9 @@ static void on_plane_event(void *arg, const struct sm_plane_event *e)
 		break;
 	case SM_EVENT_PATH_MTU:
 		sm_node_on_path_mtu(d->node, e->session, now_us);
+		break;
+	case SM_EVENT_OFFLOAD:
+		on_offload(d, e);
 		break;
 	case SM_EVENT_TAP_GONE:
 		sm_error(

@@ -80,6 +80,19 @@ static json_t *transport(const struct sm_daemon *d)
 			 "cipher_hardware", sm_crypto_has_aes());
 }
 
+/* What goes whole, and why something does not */
+static json_t *offload(const struct sm_daemon *d)
+{
+	const int fault = sm_plane_write_fault(d->plane);
+	const bool wanted = d->config->transport.offload;
+	const char *reason = !wanted ? "switched off in the configuration"
+			     : fault ? strerror(fault)
+				     : "";
+
+	return json_pack("{s:b, s:b, s:b, s:s}", "tcp", wanted && d->tap_tso && !fault, "udp",
+			 wanted && d->tap_uso && !fault, "batches", wanted, "reason", reason);
+}
+
 static json_t *counters(const struct sm_daemon *d)
 {
 	struct sm_plane_counters c;
@@ -97,6 +110,7 @@ static json_t *counters(const struct sm_daemon *d)
 	json_object_set_new(o, "handed_over", integer(c.handed_over));
 	json_object_set_new(o, "wakeups", integer(c.wakeups));
 	json_object_set_new(o, "syscalls", integer(c.syscalls));
+	json_object_set_new(o, "offload_faults", integer(c.offload_faults));
 	for (int i = SM_DROP_NONE + 1; i < SM_DROP_COUNT; i++)
 		json_object_set_new(drops, sm_drop_name((enum sm_drop)i), integer(c.drops[i]));
 	json_object_set_new(o, "drops", drops);
@@ -196,6 +210,7 @@ json_t *sm_status_daemon(const struct sm_daemon *d, bool profile)
 				      "addresses", prefixes(d->addresses, d->address_count)));
 	json_object_set_new(o, "transport", transport(d));
 	json_object_set_new(o, "peers", json_pack("{s:i, s:i}", "total", total, "up", up));
+	json_object_set_new(o, "offload", offload(d));
 	json_object_set_new(o, "counters", counters(d));
 	json_object_set_new(o, "control", control(d));
 	json_object_set_new(o, "memory_rss_bytes", integer(resident_bytes()));
@@ -243,13 +258,29 @@ static json_t *path_json(const struct sm_peer_info *info)
 	if (!info->session)
 		return json_null();
 	p = &info->session->path;
-	return json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:I, s:I}", "remote",
+	return json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:s, s:I, s:I, s:I}", "remote",
 			 address(&p->remote), "local", address(&p->local), "observed",
 			 address(&p->observed), "kind", "direct", "state",
 			 sm_path_state_name(p->state), "rtt_us", (json_int_t)p->srtt_us,
 			 "min_rtt_us", (json_int_t)p->min_rtt_us, "mtu", (int)info->path_mtu,
-			 "moves", (json_int_t)p->moves, "last_received_us_ago",
-			 (json_int_t)(sm_clock_now_us() - p->last_rx_us));
+			 "mtu_state", sm_mtu_state_name(info->session->mtu.state), "black_holes",
+			 (json_int_t)info->session->mtu.black_holes, "moves", (json_int_t)p->moves,
+			 "last_received_us_ago", (json_int_t)(sm_clock_now_us() - p->last_rx_us));
+}
+
+static json_t *peer_offload(const struct sm_daemon *d, const struct sm_peer_info *info)
+{
+	const struct sm_session *s = info->session;
+	const int fault = sm_plane_offload_fault(d->plane, info->port);
+	const bool wanted = d->config->transport.offload;
+	const char *reason = !wanted                   ? "switched off in the configuration"
+			     : !s                      ? "no session"
+			     : !s->config.takes_chunks ? "the peer does not take super-frames"
+			     : fault                   ? strerror(fault)
+						       : "";
+
+	return json_pack("{s:b, s:b, s:s}", "super_frames", wanted && s && s->config.takes_chunks,
+			 "batches", wanted && s && !fault, "reason", reason);
 }
 
 static json_t *peer_counters(const struct sm_daemon *d, const struct sm_peer_info *info)
@@ -325,6 +356,7 @@ static json_t *peer_json(const struct sm_daemon *d, const struct sm_peer *peer)
 	json_object_set_new(o, "last_error", json_string(info.last_error));
 	json_object_set_new(o, "path", path_json(&info));
 	json_object_set_new(o, "session", session_json(d, &info));
+	json_object_set_new(o, "offload", peer_offload(d, &info));
 	json_object_set_new(o, "counters", peer_counters(d, &info));
 	if (info.identity) {
 		json_object_set_new(o, "id", hex(info.identity->node_id, SM_NODE_ID_LEN));

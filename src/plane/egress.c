@@ -23,8 +23,6 @@
 #define TURN_MAX SM_ARENA_LEN
 /* For how long a full send queue is waited for */
 #define SEND_WAIT_NS UINT64_C(1000000)
-/* For how long datagrams go one by one after the kernel or the card could not cut a run */
-#define SEGMENT_OFF_US (UINT64_C(60) * SM_SEC_US)
 
 #define UDP_HEADER_LEN  8u
 #define IPV4_HEADER_LEN 20u
@@ -208,13 +206,6 @@ static bool is_segment_fault(const struct sm_out_run *run, int err)
 				  err == -EOPNOTSUPP || err == -ENOPROTOOPT);
 }
 
-static void on_segment_fault(struct sm_worker *w, int err)
-{
-	w->segment_off_us = w->now_us + SEGMENT_OFF_US;
-	atomic_store_explicit(&w->send_fault, -err, memory_order_relaxed);
-	sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
-}
-
 static void send_runs(struct sm_worker *w)
 {
 	struct sm_udp_message msgs[SM_BATCH_MAX];
@@ -224,14 +215,19 @@ static void send_runs(struct sm_worker *w)
 		msgs[i] = message_of(w, &w->run[i]);
 	send_messages(w, msgs, w->run_count, err);
 	for (uint32_t i = 0; i < w->run_count; i++) {
+		struct sm_out_run *run = &w->run[i];
+		struct sm_offload *offload = &w->ports[run->session->port].send;
 		int whole = err[i];
 
-		if (is_segment_fault(&w->run[i], whole)) {
-			err[i] = send_one_by_one(w, &w->run[i]);
+		if (is_segment_fault(run, whole)) {
+			err[i] = send_one_by_one(w, run);
 			if (err[i] == 0)
-				on_segment_fault(w, whole);
+				sm_worker_offload_fault(w, offload, false, run->session->port,
+							-whole);
+		} else if (run->count > 1 && whole == 0) {
+			sm_worker_offload_works(w, offload, false, run->session->port);
 		}
-		account_sent(w, &w->run[i], err[i]);
+		account_sent(w, run, err[i]);
 	}
 }
 
@@ -260,7 +256,7 @@ static bool joins(const struct sm_worker *w, const struct sm_session_view *s, ui
 
 	return run->session == s && run->len == run->segment * run->count && len <= run->segment &&
 	       run->count < SM_UDP_SEGMENTS_MAX && run->len + len <= SM_UDP_BYTES_MAX &&
-	       w->now_us >= w->segment_off_us && w->plane->config.udp_offload;
+	       w->now_us >= w->ports[s->port].send.off_us && w->plane->config.udp_offload;
 }
 
 /* Return: where a datagram of @len bytes for @s is to be sealed to */

@@ -22,8 +22,6 @@
 /* Errors in a row after which the socket is left alone for a while */
 #define ERRORS_MAX     16u
 #define ERROR_QUIET_US (10 * SM_MSEC_US)
-/* For how long super-frames are cut after the TAP refused one */
-#define SUPER_OFF_US (UINT64_C(60) * SM_SEC_US)
 /* A message of more bytes on average: the kernel joins datagrams */
 #define RX_BIG_BYTES 4096u
 
@@ -148,16 +146,9 @@ static bool takes_super(const struct sm_worker *w, uint8_t gso_type)
 {
 	const struct sm_plane_config *config = &w->plane->config;
 
-	if (w->now_us < w->super_off_us)
+	if (w->now_us < w->write.off_us)
 		return false;
 	return gso_type == SM_VNET_GSO_UDP ? config->tap_uso : config->tap_tso;
-}
-
-static void on_super_fault(struct sm_worker *w, int err)
-{
-	w->super_off_us = w->now_us + SUPER_OFF_US;
-	atomic_store_explicit(&w->write_fault, err, memory_order_relaxed);
-	sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
 }
 
 static void write_run(struct sm_worker *w, struct sm_run *run)
@@ -176,13 +167,16 @@ static void write_run(struct sm_worker *w, struct sm_run *run)
 	for (uint32_t i = 0; i < run->count && run->payload_len > 0; i++)
 		views[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)run->segment[i].data,
 					    .iov_len = run->segment[i].len};
-	if (write_views(w, views, n, run->head_len + run->payload_len))
+	if (write_views(w, views, n, run->head_len + run->payload_len)) {
+		if (run->vnet.gso_type != SM_VNET_GSO_NONE)
+			sm_worker_offload_works(w, &w->write, true, SM_PORT_LOCAL);
 		return;
+	}
 	if (run->vnet.gso_type == SM_VNET_GSO_NONE || (errno != EINVAL && errno != EOPNOTSUPP)) {
 		write_refused(w);
 		return;
 	}
-	on_super_fault(w, errno);
+	sm_worker_offload_fault(w, &w->write, true, SM_PORT_LOCAL, errno);
 	write_in_software(w, run);
 }
 
@@ -379,12 +373,23 @@ static void on_chunk(struct sm_worker *w, const struct sm_snapshot *s, const str
 		finish_joining(w);
 }
 
+/* What a probe of a large path MTU has of padding beyond an event's room is looked at here and left out. */
+static uint32_t control_len(const uint8_t *body, const struct sm_opened *opened)
+{
+	uint32_t len = opened->len;
+
+	while (opened->kind == SM_KIND_PROBE && len > SM_EVENT_BODY_MAX && body[len - 1] == 0)
+		len--;
+	return len;
+}
+
 static void on_control(struct sm_worker *w, const struct found *f, const struct sm_udp_message *msg,
 		       const uint8_t *body, const struct sm_opened *opened)
 {
+	const uint32_t len = control_len(body, opened);
 	struct sm_plane_event *event;
 
-	if (opened->len > SM_EVENT_BODY_MAX) {
+	if (len > SM_EVENT_BODY_MAX) {
 		sm_worker_drop(w, SM_DROP_MALFORMED);
 		return;
 	}
@@ -398,8 +403,8 @@ static void on_control(struct sm_worker *w, const struct found *f, const struct 
 	event->newest = opened->newest;
 	event->from = msg->peer;
 	event->to = msg->local;
-	event->len = (uint16_t)opened->len;
-	memcpy(event->body, body, opened->len);
+	event->len = (uint16_t)len;
+	memcpy(event->body, body, len);
 	sm_worker_tell(w);
 }
 

@@ -387,6 +387,25 @@ void sm_plane_profile(const struct sm_plane *plane,
 	}
 }
 
+int sm_plane_offload_fault(const struct sm_plane *plane, sm_port_t port)
+{
+	int fault = 0;
+
+	for (uint32_t i = 0; port < SM_PORT_MAX && i < plane->config.workers && !fault; i++)
+		fault = atomic_load_explicit(&plane->workers[i].ports[port].send.fault,
+					     memory_order_relaxed);
+	return fault;
+}
+
+int sm_plane_write_fault(const struct sm_plane *plane)
+{
+	int fault = 0;
+
+	for (uint32_t i = 0; i < plane->config.workers && !fault; i++)
+		fault = atomic_load_explicit(&plane->workers[i].write.fault, memory_order_relaxed);
+	return fault;
+}
+
 void sm_plane_port_counters(const struct sm_plane *plane, sm_port_t port,
 			    struct sm_port_counters *ret_counters)
 {

@@ -42,6 +42,7 @@ enum sm_plane_event_type {
 	SM_EVENT_EPOCH_WORN,     /* SM_REKEY_AFTER_PACKETS passed */
 	SM_EVENT_PATH_MTU,       /* EMSGSIZE: the path carries less than path_mtu says */
 	SM_EVENT_TAP_GONE,       /* the interface was removed or its queue failed for good */
+	SM_EVENT_OFFLOAD, /* batches to a session or super-frames to the TAP are refused, or go again */
 };
 
 #define SM_EVENT_BODY_MAX 2048u
@@ -52,6 +53,9 @@ struct sm_plane_event {
 	uint32_t epoch;   /* number; EPOCH_* */
 	uint8_t kind;     /* CONTROL: enum sm_kind */
 	bool newest;      /* CONTROL: highest number of its lane */
+	bool writing;     /* OFFLOAD: to the TAP */
+	sm_port_t port;   /* OFFLOAD: to whom, if not */
+	int err;          /* OFFLOAD: errno of the refusal, 0: it goes again */
 	struct sm_addr from,
 		to; /* CONTROL, ADDRESS: the datagram's source and our address (0: unknown) */
 	uint16_t len;
@@ -122,6 +126,11 @@ void sm_plane_counters(const struct sm_plane *plane, struct sm_plane_counters *r
 /** sm_plane_profile() - Merged over the workers */
 void sm_plane_profile(const struct sm_plane *plane,
 		      struct sm_stage_profile ret_profile[SM_STAGE_COUNT]);
+
+/** sm_plane_offload_fault() - Return: errno why batches to @port go one by one at present, 0: they do not */
+int sm_plane_offload_fault(const struct sm_plane *plane, sm_port_t port);
+/** sm_plane_write_fault() - Return: errno why super-frames to the TAP are cut at present, 0: they are not */
+int sm_plane_write_fault(const struct sm_plane *plane);
 
 /** sm_plane_port_counters() - Frames and bytes that port sent to us and we to it */
 struct sm_port_counters {

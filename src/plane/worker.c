@@ -29,6 +29,8 @@
 
 /* How long a TAP that refuses (its interface is down) is left alone */
 #define TAP_QUIET_US (100 * SM_MSEC_US)
+/* For how long an offload that was refused is not tried again */
+#define OFFLOAD_RETRY_US (60 * SM_SEC_US)
 /* Asleep at most that long while an event could not be told */
 #define RETRY_US (100 * SM_MSEC_US)
 
@@ -113,6 +115,37 @@ bool sm_worker_rate_allow(struct sm_rate *rate, uint32_t session, uint64_t now_u
 	rate->slot[set][oldest].session = session;
 	rate->slot[set][oldest].last_us = SM_MAX(now_us, UINT64_C(1));
 	return true;
+}
+
+static void tell_offload(struct sm_worker *w, struct sm_offload *offload, bool writing,
+			 sm_port_t port, int err)
+{
+	struct sm_plane_event *event;
+
+	if (atomic_load_explicit(&offload->fault, memory_order_relaxed) == err)
+		return;
+	event = sm_worker_event(w, SM_EVENT_OFFLOAD, 0);
+	if (!event)
+		return; /* told the next time */
+	atomic_store_explicit(&offload->fault, err, memory_order_relaxed);
+	event->writing = writing;
+	event->port = port;
+	event->err = err;
+	sm_worker_tell(w);
+}
+
+void sm_worker_offload_fault(struct sm_worker *w, struct sm_offload *offload, bool writing,
+			     sm_port_t port, int err)
+{
+	offload->off_us = w->now_us + OFFLOAD_RETRY_US;
+	sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
+	tell_offload(w, offload, writing, port, err);
+}
+
+void sm_worker_offload_works(struct sm_worker *w, struct sm_offload *offload, bool writing,
+			     sm_port_t port)
+{
+	tell_offload(w, offload, writing, port, 0);
 }
 
 bool sm_worker_tap_error(struct sm_worker *w, int err, bool writing)

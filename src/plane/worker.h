@@ -129,8 +129,15 @@ struct sm_rate {
 	} slot[SM_RATE_SETS][SM_RATE_WAYS];
 };
 
+/** struct sm_offload - Whether something goes whole; @off_us: not before then; @fault: errno, 0: none */
+struct sm_offload {
+	uint64_t off_us;
+	_Atomic int fault;
+};
+
 struct sm_port_cells {
 	_Atomic uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
+	struct sm_offload send;
 };
 
 struct sm_worker {
@@ -167,8 +174,6 @@ struct sm_worker {
 	uint32_t queued;   /* bytes sealed in this turn */
 	struct sm_out_run run[SM_BATCH_MAX];
 	uint32_t run_count, out_len;
-	uint64_t segment_off_us; /* until then datagrams are sent one by one */
-	_Atomic int send_fault;  /* errno that the last run met, 0: none */
 	struct sm_held held;
 	uint64_t held_seen; /* publication that sm_held_release() was last called for */
 
@@ -180,8 +185,7 @@ struct sm_worker {
 	struct sm_joining joining;
 	struct sm_run joined_run;
 	struct sm_coalesce coalesce;
-	uint64_t super_off_us;    /* until then super-frames are cut before they are written */
-	_Atomic int write_fault;  /* errno that the last super-frame met, 0: none */
+	struct sm_offload write;  /* super-frames to the TAP */
 	struct sm_pbuf_pool pool; /* for @parts */
 	struct sm_parts parts;
 	struct sm_pbuf *
@@ -251,6 +255,13 @@ void sm_worker_epoch_event(struct sm_worker *w, struct sm_epoch *epoch, uint32_t
 
 /** sm_worker_rate_allow() - Return: true if @session was not let through for SM_RATE_US */
 bool sm_worker_rate_allow(struct sm_rate *rate, uint32_t session, uint64_t now_us);
+
+/** sm_worker_offload_fault() - It does not go whole: not to be tried for a while; told to the control thread */
+void sm_worker_offload_fault(struct sm_worker *w, struct sm_offload *offload, bool writing,
+			     sm_port_t port, int err);
+/** sm_worker_offload_works() - It went whole; told if the last time it did not */
+void sm_worker_offload_works(struct sm_worker *w, struct sm_offload *offload, bool writing,
+			     sm_port_t port);
 
 /** sm_worker_tap_error() - A read or write failed with @err (positive errno); Return: true if the batch is over */
 bool sm_worker_tap_error(struct sm_worker *w, int err, bool writing);
