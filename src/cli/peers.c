@@ -30,6 +30,21 @@ static enum sm_colour state_colour(const char *state)
 									: SM_COLOUR_FAIR;
 }
 
+/* A size that is not the last word says so. */
+static void fill_mtu(struct sm_table_cell *cell, const json_t *peer)
+{
+	char mtu[SM_CELL_MAX], state[SM_CELL_MAX];
+
+	(void)sm_print_text(peer, "path.mtu", mtu);
+	(void)sm_print_text(peer, "path.mtu_state", state);
+	if (strcmp(state, "base") == 0 || strcmp(state, "searching") == 0)
+		snprintf(cell->text, SM_CELL_MAX, "%.32s+", mtu);
+	else if (strcmp(state, "error") == 0)
+		snprintf(cell->text, SM_CELL_MAX, "<%.32s", mtu);
+	else
+		snprintf(cell->text, SM_CELL_MAX, "%.32s", mtu);
+}
+
 static void fill_row(struct sm_table_cell *row, const json_t *peer)
 {
 	char remote[SM_CELL_MAX], kind[SM_CELL_MAX];
@@ -45,7 +60,7 @@ static void fill_row(struct sm_table_cell *row, const json_t *peer)
 	else
 		snprintf(row[COL_PATH].text, SM_CELL_MAX, "%.160s (%.80s)", remote, kind);
 	(void)sm_print_ms(peer, "path.rtt_us", row[COL_RTT].text);
-	(void)sm_print_text(peer, "path.mtu", row[COL_MTU].text);
+	fill_mtu(&row[COL_MTU], peer);
 	(void)sm_print_text(peer, "session.cipher", row[COL_CIPHER].text);
 	(void)sm_print_bytes(peer, "counters.tx_bytes", row[COL_SENT].text);
 	(void)sm_print_bytes(peer, "counters.rx_bytes", row[COL_RECEIVED].text);
