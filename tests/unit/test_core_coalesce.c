@@ -35,7 +35,7 @@ enum kind { TCP4, TCP6, UDP4, UDP6, KINDS };
  * @id_skip: likewise
  * @payload: bytes, 0 for the usual, or EMPTY
  * @stamp:   a timestamp option of that value
- * @partial: the checksum is left to be finished
+ * @partial: the checksum is left to be finished; @start_off, @offset_off: and not TCP's or UDP's
  */
 struct spec {
 	enum kind kind;
@@ -46,7 +46,7 @@ struct spec {
 	uint32_t label, ack, stamp;
 	uint8_t tags, priority, padding;
 	bool no_df, first_fragment, fragment, ip_options, extension;
-	bool bad_csum, bad_ip_csum, no_csum, partial, elsewhere;
+	bool bad_csum, bad_ip_csum, no_csum, partial, start_off, offset_off;
 };
 
 /* A frame: in memory of its own, as it came, and as it looks with its checksum finished */
@@ -236,8 +236,8 @@ static void make_checksums(struct made *m, uint8_t *frame, uint32_t end)
 	if (s->partial) {
 		put16(field, slow_pseudo(s->kind, frame + m->l3, end - m->l4));
 		m->vnet.flags = SM_VNET_NEEDS_CSUM;
-		m->vnet.csum_start = (uint16_t)(m->l4 + (s->elsewhere ? 2 : 0));
-		m->vnet.csum_offset = (uint16_t)(csum_at(s->kind) - (s->elsewhere ? 2 : 0));
+		m->vnet.csum_start = (uint16_t)(m->l4 + (s->start_off ? 2 : 0));
+		m->vnet.csum_offset = (uint16_t)(csum_at(s->kind) - (s->offset_off ? 2 : 0));
 		m->vnet.hdr_len = 1;
 	}
 }
@@ -331,10 +331,11 @@ static void check_lone(struct world *w, const struct sm_run *run)
 	assert_ptr_equal(run->head, m->frame);
 	assert_int_equal(run->head_len, m->len);
 	assert_memory_equal(&run->vnet, &m->vnet, sizeof(m->vnet));
-	if (m->spec.partial && !m->spec.elsewhere)
+	if (m->spec.start_off || m->spec.offset_off)
+		return;
+	if (m->spec.partial)
 		slow_finish(m, m->frame, m->len - m->spec.padding);
-	if (!m->spec.elsewhere)
-		assert_memory_equal(m->frame, m->finished, m->len);
+	assert_memory_equal(m->frame, m->finished, m->len);
 }
 
 /* The headers, as a kernel reads them before it cuts */
@@ -550,7 +551,8 @@ static void test_any(void **state)
 		/* Checksums left to be finished: known to be sound */
 		{"012", {{.partial = true}, {.partial = true}, {.partial = true}}},
 		{"0123", {USUAL, {.partial = true}, USUAL, {.partial = true}}},
-		{"0 1 23", {USUAL, {.partial = true, .elsewhere = true}, USUAL, USUAL}},
+		{"0 1 23", {USUAL, {.partial = true, .start_off = true}, USUAL, USUAL}},
+		{"0 1 23", {USUAL, {.partial = true, .offset_off = true}, USUAL, USUAL}},
 		/* Padding could not be given back */
 		{"0 1 23", {USUAL, {.padding = 6}, USUAL, USUAL}},
 		{"0 12", {{.padding = 1}, USUAL, USUAL}},
@@ -594,6 +596,7 @@ static void test_tcp(void **state)
 		{"0 1 23", {USUAL, {.flags = ACK | SM_TCP_URG}, USUAL, USUAL}},
 		{"0 1 23", {USUAL, {.flags = SM_TCP_PSH}, USUAL, USUAL}},
 		{"0 1 2", {{.flags = ACK | SM_TCP_SYN}, {.flags = ACK | SM_TCP_SYN}, USUAL}},
+		{"0 1", {{.flags = ACK | SM_TCP_RST}, {.flags = ACK | SM_TCP_RST}}},
 		{"0 1", {{.flags = ACK | SM_TCP_URG}, {.flags = ACK | SM_TCP_URG}}},
 		{"0 1", {{.flags = SM_TCP_FIN}, {.flags = SM_TCP_FIN}}},
 		{"01 2 34",
@@ -767,8 +770,6 @@ static void test_long_runs(void **state)
 	(void)state;
 	for (uint32_t kind = 0; kind < KINDS; kind++) {
 		struct world *w = world_new(SM_MODE_TAP, true, true);
-		uint32_t head = is_v4((enum kind)kind) ? 34 : 54;
-		uint32_t fit;
 
 		/* 64 segments at most */
 		for (uint32_t i = 0; i < 100; i++) {
@@ -780,22 +781,30 @@ static void test_long_runs(void **state)
 		drain(w, NULL);
 		assert_int_equal(w->seen, 100);
 		world_free(w);
+	}
+}
 
-		/* 65,535 bytes at most */
-		w = world_new(SM_MODE_TAP, true, true);
-		head += is_tcp((enum kind)kind) ? 20 : 8;
-		fit = (SM_FRAME_MAX - head) / 9000;
-		for (uint32_t i = 0; i < fit; i++) {
-			make(w, &(struct spec){.kind = (enum kind)kind, .payload = 9000});
-			assert_true(offer(w, i));
+/* A super-frame has 65,535 bytes at most. */
+static void test_size_limit(void **state)
+{
+	(void)state;
+	for (uint32_t kind = 0; kind < KINDS; kind++) {
+		for (uint32_t over = 0; over < 2; over++) {
+			struct world *w = world_new(SM_MODE_TAP, true, true);
+			uint32_t left = SM_FRAME_MAX - (is_v4((enum kind)kind) ? 34 : 54) -
+					(is_tcp((enum kind)kind) ? 20 : 8);
+
+			for (; left >= 9000; left -= 9000)
+				make(w, &(struct spec){.kind = (enum kind)kind, .payload = 9000});
+			make(w, &(struct spec){.kind = (enum kind)kind,
+					       .payload = (int)(left + over)});
+			for (uint32_t i = 0; i < w->made_count; i++)
+				assert_true(offer(w, i));
+			assert_int_equal(w->coalesce.count, 1 + over);
+			drain(w, NULL);
+			assert_int_equal(w->joined, w->made_count - over);
+			world_free(w);
 		}
-		fit = SM_FRAME_MAX - head - fit * 9000;
-		make(w, &(struct spec){.kind = (enum kind)kind, .payload = (int)fit + 1});
-		assert_true(offer(w, w->made_count - 1));
-		assert_int_equal(w->coalesce.count, 2);
-		drain(w, NULL);
-		assert_int_equal(w->joined, w->made_count - 1);
-		world_free(w);
 	}
 }
 
@@ -894,6 +903,96 @@ static void test_zero_checksum(void **state)
 			world_free(w);
 		}
 	}
+}
+
+static void test_zero_ip_checksum(void **state)
+{
+	(void)state;
+	for (uint32_t zero = 0; zero <= 0xffff; zero += 0xffff) {
+		struct world *w = world_new(SM_MODE_TAP, true, true);
+		char text[16];
+
+		for (uint32_t i = 0; i < 2; i++) {
+			struct made *m;
+
+			make(w, &(struct spec){.kind = UDP4});
+			m = &w->made[i];
+			put16(m->frame + m->l3 + 4, 0);
+			finish_ipv4(m->frame + m->l3);
+			memcpy(m->frame + m->l3 + 4, m->frame + m->l3 + 10, 2);
+			put16(m->frame + m->l3 + 10, zero);
+			memcpy(m->finished, m->frame, m->len);
+			assert_true(offer(w, i));
+		}
+		drain(w, text);
+		assert_string_equal(text, zero == 0 ? "01" : "0 1");
+		world_free(w);
+	}
+}
+
+#define SEARCH 400000u
+
+static int by_hash(const void *a, const void *b)
+{
+	uint64_t x, y;
+
+	memcpy(&x, a, sizeof(x));
+	memcpy(&y, b, sizeof(y));
+	return x < y ? -1 : x > y;
+}
+
+/* Gives a frame other ports, or another end of the destination's address */
+static void vary(struct made *m, bool ports, uint32_t number)
+{
+	put32(m->frame + m->l4 - (ports ? 0 : 4), number);
+	set_ip_length(m, m->frame, m->len);
+	slow_finish(m, m->frame, m->len);
+	memcpy(m->finished, m->frame, m->len);
+}
+
+/* Finds two flows of one hash, whatever the hash is; they are still two. */
+static void test_hash_collision(void **state)
+{
+	struct rng rng = rng_init("collision");
+	uint64_t *found = calloc(SEARCH, sizeof(*found));
+	uint32_t collisions = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < KINDS * 2; i++) {
+		struct world *w = world_new(SM_MODE_TAP, true, true);
+		bool ports = i % 2 == 0;
+		struct made *m = w->made;
+
+		for (uint32_t j = 0; j < 4; j++)
+			make(w, &(struct spec){.kind = (enum kind)(i / 2), .flow = j & 1});
+		for (uint32_t j = 0; j < SEARCH; j++) {
+			uint32_t number = (uint32_t)rng_u64(&rng);
+
+			put32(m->frame + m->l4 - (ports ? 0 : 4), number);
+			sm_coalesce_init(&w->coalesce, w->mode, true, true);
+			assert_true(offer(w, 0));
+			found[j] = (uint64_t)w->coalesce.run[0].hash << 32 | number;
+		}
+		sm_coalesce_init(&w->coalesce, w->mode, true, true);
+		qsort(found, SEARCH, sizeof(*found), by_hash);
+		for (uint32_t j = 1; j < SEARCH; j++) {
+			char text[16];
+
+			if (found[j] >> 32 != found[j - 1] >> 32 || found[j] == found[j - 1])
+				continue;
+			for (uint32_t k = 0; k < 4; k++)
+				vary(&m[k], ports, (uint32_t)found[j - (k & 1)]);
+			for (uint32_t k = 0; k < 4; k++)
+				assert_true(offer(w, k));
+			drain(w, text);
+			assert_string_equal(text, "02 13");
+			collisions++;
+			break;
+		}
+		world_free(w);
+	}
+	free(found);
+	assert_true(collisions > 0);
 }
 
 static struct spec random_spec(struct rng *rng)
@@ -1011,12 +1110,21 @@ static void test_property(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_any),          cmocka_unit_test(test_tcp),
-		cmocka_unit_test(test_udp),          cmocka_unit_test(test_ipv4),
-		cmocka_unit_test(test_ipv6),         cmocka_unit_test(test_vlan),
-		cmocka_unit_test(test_switched_off), cmocka_unit_test(test_full),
-		cmocka_unit_test(test_long_runs),    cmocka_unit_test(test_strangers),
-		cmocka_unit_test(test_super_frame),  cmocka_unit_test(test_zero_checksum),
+		cmocka_unit_test(test_any),
+		cmocka_unit_test(test_tcp),
+		cmocka_unit_test(test_udp),
+		cmocka_unit_test(test_ipv4),
+		cmocka_unit_test(test_ipv6),
+		cmocka_unit_test(test_vlan),
+		cmocka_unit_test(test_switched_off),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_long_runs),
+		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_super_frame),
+		cmocka_unit_test(test_zero_checksum),
+		cmocka_unit_test(test_zero_ip_checksum),
+		cmocka_unit_test(test_hash_collision),
+		cmocka_unit_test(test_size_limit),
 		cmocka_unit_test(test_property),
 	};
 
