@@ -6,6 +6,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 SUITES ?=
+BENCH ?=
 MAKEFLAGS += --no-print-directory
 export PREFIX
 
@@ -31,10 +32,11 @@ format: ## rewrite src/ and tests/ as .clang-format says
 	@scripts/setup.sh lint
 	@scripts/lint.sh rewrite
 
-bench: ## measure a whole tunnel between namespaces (root)
+bench: ## measure a whole tunnel, then it beside others (root); BENCH=--quick for a short look
 	@scripts/setup.sh bench
 	@scripts/build.sh -q release
-	@scripts/bench.sh
+	@scripts/bench.sh $(BENCH)
+	@scripts/bench.sh compare $(BENCH)
 
 bench-micro: ## measure single parts: sealing, segmenting, tables
 	@scripts/setup.sh build

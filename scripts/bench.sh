@@ -4,10 +4,15 @@
 # Measures a whole tunnel between network namespaces, each figure beside its
 # reference in the same run: handshake, memory, ping, TCP, UDP, time from start
 # to the first ping. Writes build/bench/tunnel.json and prints its tables.
+# With "compare" other tunnels are measured in turn with it, which are fetched as
+# Debian packages into build/peers and not installed: build/bench/compare.json.
 #
 # usage: bench.sh [--quick] [--rounds N] [--set SECTION.KEY=VALUE]... [PART...]
 #        bench.sh --markdown | --write-doc      tables of the last run, printed
 #                                               or put into docs/PERFORMANCE.md
+#        bench.sh compare [--underlay plain|gro|none|loss|all] [--only NAME]...
+#                 [--quick] [--rounds N] [tcp] [udp] [small] [ping]
+#        bench.sh compare --markdown | --write-doc
 #   PART      handshake, memory, latency, tcp, udp, startup, perf; default: all
 #   SM_BUILD  build folder to measure (default: build)
 set -eu
@@ -26,4 +31,9 @@ case " $* " in
 	}
 	;;
 esac
-exec /usr/bin/python3 "$top/tests/bench/tunnel.py" "$@"
+what=tunnel.py
+if [ "${1:-}" = compare ]; then
+	what=compare/compare.py
+	shift
+fi
+exec /usr/bin/python3 "$top/tests/bench/$what" "$@"

@@ -33,7 +33,7 @@ class Plan:
     seconds: int = 3
     udp_seconds: int = 1
     udp_steps: int = 3
-    udp_tries: int = measure.UDP_TRIES
+    udp_tries: int = 3
     pings: int = 1000
 
 
@@ -86,21 +86,19 @@ class Run:
             self.missing[contender.title] = reason
             self.chosen.remove(contender)
 
-    def result(self):
-        return {"environment": tables.environment(), "underlay": UNDERLAYS[self.underlay][0],
-                "rounds": self.options.rounds, "quick": self.options.quick,
-                "plan": dataclasses.asdict(self.plan), "missing": self.missing, "problems": self.problems,
-                "contenders": {c.name: {"title": c.title, "layer": c.layer, "cipher": c.cipher, "peer": c.peer,
-                                        "version": c.version, "suite": c.suite.name if c.suite else None,
-                                        "mtu": c.mtu, "mtu_why": c.mtu_why,
-                                        "samples": self.samples[c.name]} for c in self.chosen}}
-
     def measure(self):
         environment = tables.environment()
         for number in range(self.options.rounds):
             for part in self.parts:
                 self.round(part, f"{self.underlay} {part}, round {number + 1} of {self.options.rounds}")
-        return {**self.result(), "environment": environment}
+        found = {c.name: {"title": c.title, "layer": c.layer, "cipher": c.cipher, "peer": c.peer,
+                          "version": c.version, "suite": c.suite.name if c.suite else None, "mtu": c.mtu,
+                          "mtu_why": c.mtu_why, "figures": tables.figures(self.samples[c.name]),
+                          "samples": self.samples[c.name]} for c in self.chosen}
+        return {"environment": environment, "underlay": UNDERLAYS[self.underlay][0],
+                "rounds": self.options.rounds, "quick": self.options.quick, "plan": dataclasses.asdict(self.plan),
+                "missing": self.missing, "problems": self.problems, "ratios": tables.ratios(found),
+                "contenders": found}
 
 
 def prepare(wanted, store, folder):

@@ -6,12 +6,13 @@ documentation gives for a link between two machines, its usual MTU, and no compr
 
 import base64
 import os
+import shutil
 import socket
 import subprocess
 import time
 
 from packages import Missing
-from pairing import Failed, laboratory
+from pairing import Failed, INNER, OUTER, laboratory
 
 PORT = 7001
 SETTLE = 0.3  # seconds
@@ -24,6 +25,7 @@ class Contender:
     ifname:  the tunnel's interface; wants_address: gets its address from us
     set_mtu: to set at that interface; None leaves what the program set
     mtu:     what it has then, for the table, and mtu_why
+    warm_s:  of pings before anything is measured: some send by a detour at first
     bare:    the wire itself is measured
     """
 
@@ -31,6 +33,7 @@ class Contender:
     layer, mtu, mtu_why = 2, 1500, "the usual one"
     suites = NEWEST
     bare, wants_address = False, True
+    warm_s = 0.3
     peer = True  # one to be compared with; False for references and for variants of our own
 
     def __init__(self):
@@ -202,4 +205,124 @@ class Quicktun(Contender):
                    *(word for key, value in settings.items() for word in ("-c", key, str(value)))])
 
 
-ALL = (ShadowMesh, ShadowMesh1400, Veth, Vxlan, WireguardGo, Fastd, Quicktun)
+class OpenVpn(Contender):
+    """Certificates known by their fingerprints; b waits, a connects."""
+
+    name, title, cipher = "openvpn", "OpenVPN TAP, UDP", "AES-256-GCM"
+    package = program = "openvpn"
+    ifname, mtu, mtu_why = "ovpn0", 1500, "its default; it clamps TCP's MSS"
+
+    def make_keys(self, store):
+        self.prints = []
+        for number in range(2):
+            base = os.path.join(self.folder, str(number))
+            laboratory.sh("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                          "-nodes", "-days", "10", "-subj", f"/CN=end{number}", "-keyout", base + ".key",
+                          "-out", base + ".pem")
+            text = laboratory.sh("openssl", "x509", "-in", base + ".pem", "-noout", "-fingerprint", "-sha256")
+            self.prints.append(text.strip().split("=")[1])
+
+    def start_end(self, visit, one, other):
+        base = os.path.join(self.folder, str(one.number))
+        role = ["--tls-client", "--remote", other.outer, str(PORT)] if one.number == 0 else [
+            "--tls-server", "--dh", "none"]
+        one.start([*self.suite.command("openvpn"), "--dev", "ovpn0", "--dev-type", "tap", "--proto", "udp4",
+                   "--local", one.outer, "--lport", str(PORT), *role, "--cert", base + ".pem", "--key",
+                   base + ".key", "--peer-fingerprint", self.prints[other.number], "--data-ciphers", self.cipher,
+                   "--disable-dco", "--auth-nocache", "--verb", "1"])
+
+
+class Tinc(Contender):
+    name, title, cipher = "tinc", "tinc 1.0, switch", "AES-256-CBC, SHA-256"
+    package, program = "tinc", "tincd"
+    ifname, mtu, mtu_why = "tinc0", 1500, "its default; it clamps TCP's MSS"
+    warm_s = 4
+    more = "Cipher = aes-256-cbc\nDigest = sha256\n"
+
+    def host(self, number, folder):
+        return os.path.join(folder, "hosts", f"end{number}")
+
+    def make_keys(self, store):
+        for number in range(2):
+            base = os.path.join(self.folder, str(number))
+            os.makedirs(os.path.join(base, "hosts"))
+            self.write_config(base, number)
+            self.generate(base, number)
+        for number in range(2):  # each knows the other's public key
+            shutil.copy(self.host(number, os.path.join(self.folder, str(number))),
+                        self.host(number, os.path.join(self.folder, str(1 - number))))
+
+    def write_config(self, base, number):
+        with open(os.path.join(base, "tinc.conf"), "w") as file:
+            file.write(f"Name = end{number}\nMode = switch\nDeviceType = tap\nInterface = {self.ifname}\n"
+                       f"AddressFamily = ipv4\nPort = {PORT}\n" + ("ConnectTo = end1\n" if number == 0 else ""))
+        with open(self.host(number, base), "w") as file:
+            file.write(f"Address = {OUTER[number]}\nPort = {PORT}\n{self.more}")
+
+    def generate(self, base, number):
+        self.run("tincd", "-c", base, "-K2048", text="\n\n")
+
+    def start_end(self, visit, one, other):
+        base = os.path.join(self.folder, str(one.number))
+        one.start([*self.suite.command("tincd"), "-c", base, "-D", f"--pidfile={one.folder}/pid"])
+
+
+class Tinc11(Tinc):
+    name, title, cipher = "tinc-1.1", "tinc 1.1, switch", "ChaCha20-Poly1305"
+    suites = ("experimental",)
+    more = ""
+
+    def generate(self, base, number):
+        self.run("tinc", "-c", base, "generate-ed25519-keys", text="\n\n")
+
+
+class N2n(Contender):
+    """The supernode that edges need to find each other runs at b, and counts."""
+
+    name, title, cipher = "n2n", "n2n", "AES"
+    package, program = "n2n", "edge"
+    suites = ("sid",)  # the others have 1.3
+    ifname, wants_address, mtu, mtu_why = "n2n0", False, 1290, "its default"
+    warm_s = 2
+
+    def start_end(self, visit, one, other):
+        if one.number == 1:
+            one.start([*self.suite.command("supernode"), "-f", "-p", str(PORT)])
+            time.sleep(SETTLE)
+        one.start([*self.suite.command("edge"), "-f", "-d", self.ifname, "-a", f"static:{one.inner}/24", "-c", "bench",
+                   "-k", "measured", "-A3", "-l", f"{OUTER[1]}:{PORT}", "-p", str(PORT + 1)])
+
+
+class Nebula(Contender):
+    name, title, layer, cipher = "nebula", "Nebula", 3, "AES-256-GCM"
+    package = program = "nebula"
+    ifname, wants_address, mtu, mtu_why = "neb0", False, 1300, "its default"
+
+    def make_keys(self, store):
+        self.run("nebula-cert", "ca", "-name", "bench", "-duration", "240h")
+        for number in range(2):
+            self.run("nebula-cert", "sign", "-name", f"end{number}", "-ip", f"{INNER[number]}/24", "-duration", "200h")
+
+    def write(self, visit):
+        for one, other in (visit.ends, visit.ends[::-1]):
+            lighthouse = one.number == 1
+            one.config = one.file("nebula.yml", f"""pki: {{ca: {self.folder}/ca.crt, cert: {self.folder}/end{one.number}.crt, key: {self.folder}/end{one.number}.key}}
+static_host_map:
+  "{INNER[1]}": ["{OUTER[1]}:{PORT}"]
+lighthouse:
+  am_lighthouse: {"true" if lighthouse else "false"}
+  hosts: [{"" if lighthouse else f'"{INNER[1]}"'}]
+listen: {{host: {one.outer}, port: {PORT}}}
+cipher: aes
+tun: {{dev: {self.ifname}, mtu: {self.mtu}}}
+logging: {{level: error}}
+firewall:
+  outbound: [{{port: any, proto: any, host: any}}]
+  inbound: [{{port: any, proto: any, host: any}}]
+""")
+
+    def start_end(self, visit, one, other):
+        one.start([*self.suite.command("nebula"), "-config", one.config])
+
+
+ALL = (ShadowMesh, ShadowMesh1400, WireguardGo, Nebula, Fastd, Quicktun, OpenVpn, Tinc11, Tinc, N2n, Vxlan, Veth)

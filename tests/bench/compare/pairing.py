@@ -197,6 +197,7 @@ class Visit:
                 elif time.monotonic() > begin + PATIENCE:
                     raise Failed(f"no ping passed within {PATIENCE:.0f} s: {self.last_words()}")
                 self.check_alive()
+            prober.run_until(time.monotonic() + c.warm_s)
         finally:
             prober.close()
 
