@@ -71,6 +71,7 @@ static void test_defaults(void **state)
 	assert_int_equal(cfg->transport.control_port, SM_CONTROL_PORT);
 	assert_int_equal(cfg->transport.data_port, SM_DATA_PORT);
 	assert_int_equal(cfg->transport.workers, 0);
+	assert_true(cfg->transport.offload);
 	assert_int_equal(cfg->transport.path_mtu, 0);
 	assert_int_equal(cfg->transport.socket_buffer, 32 << 20);
 	assert_int_equal(cfg->transport.keepalive_us, SM_KEEPALIVE_US);
@@ -93,7 +94,7 @@ static const char everything[] =
 	"[Interface]\nName = sm%d\nAddress = 10.7.0.1/24,fd00::1/64\nAddress = 10.8.0.1/32\n"
 	"ULA = no\nMTU = 9000\nRoutes = off\nTxQueueLen = 500\n"
 	"[Transport]\nListen = 192.0.2.1\nListen = 2001:db8::1\nControlPort = 443\nDataPort = 0\n"
-	"Workers = 16\nPathMTU = 1400\nSocketBuffer = 1m\nKeepalive = 1500ms\nMaxHandshakes = 9\n"
+	"Workers = 16\nOffload = no\nPathMTU = 1400\nSocketBuffer = 1m\nKeepalive = 1500ms\nMaxHandshakes = 9\n"
 	"MaxHandshakesPerSource = 9\nRekeyAfter = 1s\n"
 	"[Peer]\nName = ben\nEndpoint = vpn.example.org\nEndpoint = [2001:db8::7]:1, 10.0.0.1:65535\n"
 	"[Peer]\nName = eve\n"
@@ -128,6 +129,7 @@ static void test_everything(void **state)
 	assert_int_equal(cfg->transport.control_port, 443);
 	assert_int_equal(cfg->transport.data_port, 0);
 	assert_int_equal(cfg->transport.workers, 16);
+	assert_false(cfg->transport.offload);
 	assert_int_equal(cfg->transport.path_mtu, 1400);
 	assert_int_equal(cfg->transport.socket_buffer, 1 << 20);
 	assert_int_equal(cfg->transport.keepalive_us, 1500000);
