@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * Nanoseconds per packet of what a worker does with each: seal, open, look up, count. JSON on stdout, a
- * table on stderr.
+ * Nanoseconds per packet of what a worker does with each: seal, open, segment, join, look up, count. JSON on
+ * stdout, a table on stderr.
  *
- * Each batch of 64 is timed by itself; the median and the best of SAMPLES batches are told, so that a
+ * Each batch of 64 (a super-frame: of 45) is timed by itself; the median and the best of SAMPLES batches are told, so that a
  * disturbed moment on a shared machine counts for one batch only. A copy of 1,400 bytes is measured beside
  * them as the reference.
  */
 #include "base/clock.h"
 #include "base/hist.h"
 #include "base/ring.h"
+#include "core/coalesce.h"
+#include "core/segment.h"
+#include "core/super.h"
 #include "core/switch.h"
 #include "crypto/crypto.h"
 #include "crypto/schedule.h"
@@ -22,6 +25,28 @@
 #define FRAME_LEN  1400u
 #define PEERS      1000u
 #define SECRET_FOR 7u
+
+/* A super-frame of TCP over IPv4, about as large as a kernel makes them, and a frame of UDP */
+#define SEGMENT_LEN 1448u
+#define SEGMENTS    45u
+#define L4_AT       34u
+#define TCP_HEAD    54u
+#define UDP_HEAD    42u
+#define UDP_LEN     22u
+#define PLAIN_MAX   (TCP_HEAD + SEGMENT_LEN)
+
+/**
+ * struct offload - Frames to be cut and joined
+ * @super:  SEGMENTS segments of TCP under one set of headers; @vnet: says so
+ * @plain:  the segments as frames, or a datagram of each of SM_BATCH_MAX flows; @plain_vnet: of each
+ */
+struct offload {
+	uint8_t super[TCP_HEAD + SEGMENTS * SEGMENT_LEN];
+	struct sm_vnet vnet, plain_vnet;
+	struct sm_inet inet;
+	uint8_t plain[SM_BATCH_MAX][PLAIN_MAX];
+	struct sm_coalesce batch;
+};
 
 /**
  * struct bench - What is measured and with what
@@ -40,6 +65,7 @@ struct bench {
 	struct sm_session_view view;
 	struct sm_hist hist;
 	struct sm_ring ring;
+	struct offload offload;
 	uint64_t sink;
 };
 
@@ -202,6 +228,175 @@ static uint32_t run_ring(struct bench *b)
 	return SM_BATCH_MAX;
 }
 
+/* Headers of Ethernet and IPv4 and the ports; lengths and checksums are set later */
+static void fill_headers(uint8_t *frame, uint8_t proto, uint16_t sport)
+{
+	static const uint8_t ip[20] = {0x45, 0, 0,  0, 0, 1, 0x40, 0, 64, 0,
+				       0,    0, 10, 7, 0, 1, 10,   7, 0,  2};
+
+	set_mac(frame, mac_of(1));
+	set_mac(frame + SM_MAC_LEN, mac_of(0));
+	frame[12] = 0x08;
+	memcpy(frame + 14, ip, sizeof(ip));
+	frame[23] = proto;
+	frame[L4_AT] = (uint8_t)(sport >> 8);
+	frame[L4_AT + 1] = (uint8_t)sport;
+	frame[L4_AT + 3] = 9;
+}
+
+static void fill_super(struct offload *o)
+{
+	uint8_t *tcp = o->super + L4_AT;
+	uint32_t payload_len = SEGMENTS * SEGMENT_LEN;
+	uint16_t ip_len = (uint16_t)(sizeof(o->super) - 14);
+
+	fill_headers(o->super, SM_PROTO_TCP, 5000);
+	o->super[16] = (uint8_t)(ip_len >> 8);
+	o->super[17] = (uint8_t)ip_len;
+	tcp[12] = 5 << 4;
+	tcp[13] = SM_TCP_ACK;
+	tcp[14] = 0xff;
+	for (uint32_t i = 0; i < payload_len; i++)
+		o->super[TCP_HEAD + i] = (uint8_t)(i * 31);
+	check(sm_inet_parse(SM_MODE_TAP, o->super, sizeof(o->super), &o->inet), "super-frame");
+	sm_inet_set_length(&o->inet, o->super, payload_len, 0);
+	sm_csum_store(sm_csum_fold(sm_inet_pseudo(&o->inet, o->super, 20 + payload_len)), tcp + 16);
+	o->vnet = (struct sm_vnet){.flags = SM_VNET_NEEDS_CSUM,
+				   .gso_type = SM_VNET_GSO_TCPV4,
+				   .hdr_len = TCP_HEAD,
+				   .gso_size = SEGMENT_LEN,
+				   .csum_start = L4_AT,
+				   .csum_offset = 16};
+}
+
+static uint32_t run_segment(struct bench *b)
+{
+	struct offload *o = &b->offload;
+	struct sm_segmenter s;
+	uint32_t n = 0;
+
+	check(sm_segmenter_init(&s, SM_MODE_TAP, &o->vnet, o->super, sizeof(o->super)), "segment");
+	for (; sm_segmenter_frame_len(&s) > 0; n++)
+		sm_segmenter_next(&s, o->plain[n]);
+	if (n != SEGMENTS)
+		die("segments");
+	return n;
+}
+
+static void prepare_join(struct bench *b)
+{
+	(void)run_segment(b);
+	b->offload.plain_vnet = (struct sm_vnet){0};
+}
+
+/* As from a peer that left the checksums to us */
+static void prepare_join_partial(struct bench *b)
+{
+	struct offload *o = &b->offload;
+
+	(void)run_segment(b);
+	for (uint32_t i = 0; i < SEGMENTS; i++)
+		sm_csum_store(sm_csum_fold(sm_inet_pseudo(&o->inet, o->super, 20 + SEGMENT_LEN)),
+			      o->plain[i] + L4_AT + 16);
+	o->plain_vnet = (struct sm_vnet){
+		.flags = SM_VNET_NEEDS_CSUM, .csum_start = L4_AT, .csum_offset = 16};
+}
+
+static void join(struct offload *o, uint32_t n, uint32_t len, uint32_t runs)
+{
+	sm_coalesce_init(&o->batch, SM_MODE_TAP, true, true);
+	for (uint32_t i = 0; i < n; i++) {
+		if (!sm_coalesce_add(&o->batch, o->plain[i], len, &o->plain_vnet))
+			die("join");
+	}
+	sm_coalesce_finish(&o->batch);
+	if (o->batch.count != runs)
+		die("runs");
+}
+
+static uint32_t run_join(struct bench *b)
+{
+	join(&b->offload, SEGMENTS, PLAIN_MAX, 1);
+	return SEGMENTS;
+}
+
+static void prepare_flows(struct bench *b)
+{
+	struct offload *o = &b->offload;
+
+	o->plain_vnet = (struct sm_vnet){0};
+	for (uint32_t i = 0; i < SM_BATCH_MAX; i++) {
+		uint8_t *frame = o->plain[i];
+		struct sm_inet inet;
+
+		memset(frame, 0, UDP_HEAD + UDP_LEN);
+		fill_headers(frame, SM_PROTO_UDP, (uint16_t)(6000 + i));
+		frame[17] = 28 + UDP_LEN;
+		frame[L4_AT + 5] = 8 + UDP_LEN;
+		check(sm_inet_parse(SM_MODE_TAP, frame, UDP_HEAD + UDP_LEN, &inet), "datagram");
+		sm_inet_set_length(&inet, frame, UDP_LEN, 0);
+	}
+}
+
+/* Nothing can be joined: what looking for it costs */
+static uint32_t run_flows(struct bench *b)
+{
+	join(&b->offload, SM_BATCH_MAX, UDP_HEAD + UDP_LEN, SM_BATCH_MAX);
+	return SM_BATCH_MAX;
+}
+
+/* A super-frame that travels as it is: the sender's part, without sealing */
+static uint32_t run_chunks_send(struct bench *b)
+{
+	struct offload *o = &b->offload;
+	struct sm_super super;
+	uint32_t piece, n;
+
+	check(sm_super_classify(SM_MODE_TAP, &o->vnet, o->super, sizeof(o->super), &super),
+	      "classify");
+	n = sm_super_plan(&super, PLAIN_MAX + SM_CHUNK_LEN, &piece);
+	if (n != SEGMENTS)
+		die("plan");
+	for (uint32_t i = 0; i < n; i++) {
+		struct sm_chunk chunk = {.index = (uint16_t)i,
+					 .count = (uint16_t)n,
+					 .gso_size = (uint16_t)piece,
+					 .header_len = (uint8_t)super.header_len};
+
+		memcpy(o->plain[i], o->super, TCP_HEAD);
+		sm_chunk_encode(&chunk, o->plain[i] + TCP_HEAD);
+	}
+	return n;
+}
+
+static void prepare_chunks(struct bench *b)
+{
+	(void)run_chunks_send(b);
+}
+
+/* and the receiver's, without opening */
+static uint32_t run_chunks_receive(struct bench *b)
+{
+	struct offload *o = &b->offload;
+	struct sm_chunk chunk, first = {0};
+	struct sm_inet inet = {0};
+	struct sm_vnet vnet;
+
+	for (uint32_t i = 0; i < SEGMENTS; i++) {
+		check(sm_chunk_decode(o->plain[i] + TCP_HEAD, &chunk), "descriptor");
+		check(sm_chunk_check(SM_MODE_TAP, &chunk, SEGMENT_LEN, o->plain[i], PLAIN_MAX,
+				     &inet),
+		      "chunk");
+		if (i == 0)
+			first = chunk;
+		else if (memcmp(o->plain[i], o->plain[0], TCP_HEAD) != 0)
+			die("template");
+	}
+	sm_super_rebuild(&inet, &first, SEGMENTS, SEGMENTS * SEGMENT_LEN, o->plain[0], &vnet);
+	b->sink += vnet.gso_size;
+	return SEGMENTS;
+}
+
 static void prepare_none(struct bench *b)
 {
 	(void)b;
@@ -229,6 +424,12 @@ static const struct row rows[] = {
 	{"open_aes256gcm_64", run_open, prepare_open, 64, SM_CIPHER_AES256GCM},
 	{"seal_chacha20poly1305_1400", run_seal, prepare_none, 1400, SM_CIPHER_CHACHA20POLY1305},
 	{"open_chacha20poly1305_1400", run_open, prepare_open, 1400, SM_CIPHER_CHACHA20POLY1305},
+	{"segment_tcp_1448", run_segment, prepare_none, 0, SM_CIPHER_AES256GCM},
+	{"coalesce_tcp_1448", run_join, prepare_join, 0, SM_CIPHER_AES256GCM},
+	{"coalesce_tcp_partial_1448", run_join, prepare_join_partial, 0, SM_CIPHER_AES256GCM},
+	{"coalesce_flows_64", run_flows, prepare_flows, 0, SM_CIPHER_AES256GCM},
+	{"chunks_send_1448", run_chunks_send, prepare_none, 0, SM_CIPHER_AES256GCM},
+	{"chunks_receive_1448", run_chunks_receive, prepare_chunks, 0, SM_CIPHER_AES256GCM},
 	{"switch_egress_owned", run_egress_owned, prepare_none, 0, SM_CIPHER_AES256GCM},
 	{"switch_egress_learned", run_egress_learned, prepare_none, 0, SM_CIPHER_AES256GCM},
 	{"switch_ingress", run_ingress, prepare_none, 0, SM_CIPHER_AES256GCM},
@@ -309,6 +510,7 @@ static void init(struct bench *b)
 	set_mac(b->frame, mac_of(1));
 	set_mac(b->frame + SM_MAC_LEN, mac_of(0));
 	b->frame[12] = 0x08;
+	fill_super(&b->offload);
 	fill_snapshot(b);
 }
 
