@@ -205,8 +205,9 @@ static bool read_frame(struct world *w, uint8_t record)
 			w->last[at % w->last_len] = sm_read_u8(&w->r);
 		}
 	} else {
-		w->last_len = SM_MIN(sm_read_u16(&w->r), FRAME_MAX);
-		w->last_len = (uint32_t)SM_MIN(w->last_len, sm_reader_left(&w->r));
+		size_t len = sm_read_u16(&w->r), left = sm_reader_left(&w->r);
+
+		w->last_len = (uint32_t)SM_MIN(SM_MIN(len, left), FRAME_MAX);
 		sm_read_bytes(&w->r, w->last, w->last_len);
 	}
 	return w->last_len > 0 && !w->r.failed;
