@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RING_US 100u /* an event's way from worker to control thread */
+#define RING_US        100u /* an event's way from worker to control thread */
+#define OUTER_OVERHEAD 28u  /* IPv4 and UDP */
+#define DATAGRAM_ROOM  (SM_DATAGRAM_MAX + SM_PBUF_HEADROOM + SM_PBUF_TAILROOM)
 
 /* -- the wire -- */
 
@@ -40,6 +42,11 @@ static void post(struct sim_world *w, uint32_t from_node, const struct sm_addr *
 	memcpy(e->data, data, len);
 }
 
+uint32_t sim_outer_len(size_t len)
+{
+	return (uint32_t)len + OUTER_OVERHEAD;
+}
+
 static uint64_t travel_us(struct sim_world *w)
 {
 	return w->net.delay_us + (w->net.jitter_us ? rng_u64(&w->rng) % w->net.jitter_us : 0);
@@ -58,6 +65,8 @@ void sim_datagram(struct sim_world *w, uint32_t from_node, const struct sm_addr 
 		     travel_us(w));
 		return;
 	}
+	if (w->net.mtu && sim_outer_len(len) > w->net.mtu)
+		return;
 	if (rng_below(&w->rng, 1000) < w->net.loss)
 		return;
 	post(w, from_node, src, to, data, len, travel_us(w));
@@ -72,6 +81,7 @@ enum told {
 	TOLD_CONTROL,
 	TOLD_ADDRESS,
 	TOLD_EPOCH,
+	TOLD_MTU,
 };
 
 struct told_event {
@@ -100,6 +110,9 @@ static void told(struct sim_world *w, struct sim_event *e)
 		break;
 	case TOLD_EPOCH:
 		sm_node_on_epoch(n->core, t->session, t->epoch, t->event, w->now_us);
+		break;
+	case TOLD_MTU:
+		sm_node_on_path_mtu(n->core, t->session, w->now_us);
 		break;
 	}
 	sim_kick(n);
@@ -211,7 +224,8 @@ void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uin
 	const struct sm_session_view *s;
 	struct sm_data_header h;
 	struct sm_epoch *epoch;
-	uint8_t buf[4096], kind;
+	static uint8_t buf[DATAGRAM_ROOM];
+	uint8_t kind;
 	struct sm_pbuf pkt = {.buf = buf, .data = buf, .len = (uint32_t)len, .cap = sizeof(buf)};
 	bool newest;
 	int err;
@@ -240,14 +254,17 @@ void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uin
 
 /* -- sending -- */
 
-int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data, size_t len)
+/* @full: make it as long as the path takes */
+static int send_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data, size_t len,
+		      bool full)
 {
 	struct sim_node *n = &w->node[from];
 	const struct sm_peer *peer = sim_peer_of(w, from, to);
 	const struct sm_session_view *s;
 	const uint8_t kinds[1] = {SM_KIND_FRAME};
-	uint8_t buf[512];
+	static uint8_t buf[DATAGRAM_ROOM];
 	struct sm_pbuf pkt = {.buf = buf, .cap = sizeof(buf)}, *pkts[1] = {&pkt};
+	uint32_t room;
 	struct sm_tx_lane *lane;
 
 	if (!peer || !n->picture || peer->port >= n->picture->port_count ||
@@ -256,6 +273,9 @@ int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data,
 	s = n->picture->send[peer->port];
 	sm_pbuf_reset(&pkt);
 	memcpy(sm_pbuf_put_tail(&pkt, (uint32_t)len), data, len);
+	room = s->path_mtu - OUTER_OVERHEAD - SM_DATA_OVERHEAD;
+	if (full)
+		memset(sm_pbuf_put_tail(&pkt, room - pkt.len), 0, room - pkt.len);
 	lane = &s->tx->tx[1 + rng_below(&w->rng, s->tx->tx_count - 1)];
 	if (sm_tx_lane_seal(lane, pkts, kinds, 1, w->now_us) != 1) {
 		n->counts.sealed_refused++;
@@ -264,9 +284,19 @@ int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data,
 	tell_epoch(n, s->index, s->tx, SM_EPOCH_EVENT_USED);
 	if (atomic_load_explicit(&lane->next, memory_order_relaxed) >= n->worn_after)
 		tell_epoch(n, s->index, s->tx, SM_EPOCH_EVENT_WORN);
+	if (sim_outer_len(pkt.len) > n->link_mtu) {
+		n->counts.refused_large++;
+		tell(n, TOLD_MTU, s->index, NULL, NULL, 0);
+		return 0;
+	}
 	n->counts.datagrams++;
 	sim_datagram(w, from, &n->visible, &s->remote, pkt.data, pkt.len);
 	return 0;
+}
+
+int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data, size_t len)
+{
+	return send_frame(w, from, to, data, len, false);
 }
 
 static void flow_step(struct sim_world *w, struct sim_event *e)
@@ -280,7 +310,7 @@ static void flow_step(struct sim_world *w, struct sim_event *e)
 	put32(frame, (uint32_t)e->n);
 	put32(frame + 4, f->sent);
 	f->sent++;
-	if (sim_frame(w, f->from, f->to, frame, sizeof(frame))) {
+	if (send_frame(w, f->from, f->to, frame, sizeof(frame), f->full)) {
 		f->sent--;
 		f->refused++;
 	}

@@ -181,6 +181,10 @@ static int op_datagram(void *host, const struct sm_addr *to, const struct sm_add
 	struct sim_node *n = host;
 
 	(void)from;
+	if (sim_outer_len(len) > n->link_mtu) {
+		n->counts.refused_large++;
+		return -EMSGSIZE;
+	}
 	n->counts.datagrams++;
 	if (!n->mute)
 		sim_datagram(n->w, n->id, &n->visible, to, data, len);
@@ -227,9 +231,8 @@ static void op_publish(void *host, struct sm_snapshot *snapshot)
 
 static uint32_t op_route_mtu(void *host, const struct sm_addr *to)
 {
-	(void)host;
 	(void)to;
-	return 1500;
+	return ((struct sim_node *)host)->link_mtu;
 }
 
 static void op_random(void *host, void *buf, size_t len)
@@ -371,8 +374,11 @@ uint32_t sim_add(struct sim_world *w)
 	struct sim_node *n = &w->node[id];
 
 	assert(id < SIM_NODES_MAX);
-	*n = (struct sim_node){
-		.w = w, .id = id, .tick_at_us = SM_NEVER, .worn_after = SM_REKEY_AFTER_PACKETS};
+	*n = (struct sim_node){.w = w,
+			       .id = id,
+			       .tick_at_us = SM_NEVER,
+			       .worn_after = SM_REKEY_AFTER_PACKETS,
+			       .link_mtu = 1500};
 	n->config = (struct sm_node_config){
 		.mode = SM_MODE_TAP,
 		.workers = 2,
@@ -490,6 +496,13 @@ bool sim_addr_is(struct sim_world *w, uint32_t id, uint32_t peer)
 	const struct sm_peer *p = sim_peer_of(w, id, peer);
 
 	return p && p->active && sm_addr_equal(&p->active->path.remote, &w->node[peer].visible);
+}
+
+uint32_t sim_mtu_of(struct sim_world *w, uint32_t id, uint32_t peer)
+{
+	const struct sm_peer *p = sim_peer_of(w, id, peer);
+
+	return p && p->active ? p->active->mtu.size : 0;
 }
 
 bool sim_connected(struct sim_world *w, uint32_t a, uint32_t b)

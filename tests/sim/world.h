@@ -29,12 +29,14 @@ struct sim_net {
 	uint64_t delay_us, jitter_us; /* one way: delay plus 0 to jitter, datagrams may overtake */
 	uint32_t loss, copies;        /* of 1000 datagrams */
 	bool wiretap;                 /* an attacker copies datagrams, see sim_world.attacker */
+	uint32_t mtu; /* larger packets vanish without a word; 0: none is too large */
 };
 
 /** struct sim_flow - Numbered frames from one node to another */
 struct sim_flow {
 	uint32_t from, to;
 	uint64_t period_us; /* 0: stopped */
+	bool full; /* each frame fills a packet of the path MTU, as parts of large frames do */
 	uint32_t sent, refused, received, twice;
 	uint64_t last_us; /* when the last one arrived */
 	uint64_t gap_us;  /* longest silence since the flow was watched */
@@ -45,6 +47,7 @@ struct sim_flow {
 struct sim_counts {
 	uint64_t dials, resolves, conn_messages, conn_bytes, datagrams, publishes, ticks;
 	uint64_t events[SM_NODE_EVENT_COUNT];
+	uint64_t refused_large;
 	uint64_t unknown_session, unknown_epoch, forged, replayed, sealed_refused;
 	unsigned closed[SM_CLOSE_REASON_COUNT]; /* links closed, by reason, by either side */
 	uint64_t pings_answered;
@@ -61,7 +64,8 @@ struct sim_node {
 	struct sm_addr local;   /* what its socket is bound to */
 	struct sm_addr visible; /* what others see; differs behind a NAT */
 	bool behind_nat;
-	uint32_t revoked; /* id + 1 of a node that this one does not accept; 0: none */
+	uint32_t link_mtu; /* of its own link: its kernel refuses larger packets */
+	uint32_t revoked;  /* id + 1 of a node that this one does not accept; 0: none */
 	struct sm_snapshot *picture;
 	struct sm_snapshot *retired; /* by retired_next */
 	uint32_t retired_count;
@@ -158,6 +162,10 @@ void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uin
 		       size_t len);
 /** sim_frame() - Seal one frame and send it; Return: 0, -ENOTCONN, -EKEYEXPIRED */
 int sim_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data, size_t len);
+/** sim_outer_len() - Return: bytes of the IP packet around a datagram */
+uint32_t sim_outer_len(size_t len);
+/** sim_mtu_of() - Return: what @id believes that packets to @peer may have */
+uint32_t sim_mtu_of(struct sim_world *w, uint32_t id, uint32_t peer);
 /** sim_flow_start() - Frames at a pace from now on */
 struct sim_flow *sim_flow_start(struct sim_world *w, uint32_t from, uint32_t to,
 				uint64_t period_us);
