@@ -592,7 +592,7 @@ static uint32_t take_handed(struct sm_worker *w, const struct sm_snapshot *s, st
 {
 	struct sm_handed *slot;
 
-	for (; n < SM_WORKER_HANDED && (slot = sm_ring_peek(ring)) != NULL; n++) {
+	for (; n < SM_BATCH_MAX && (slot = sm_ring_peek(ring)) != NULL; n++) {
 		const struct sm_udp_message msg = {.peer = slot->peer,
 						   .local = slot->local,
 						   .data = slot->data,
@@ -614,7 +614,7 @@ bool sm_ingress_handed_turn(struct sm_worker *w)
 		return false;
 	w->mark_ns = sm_clock_now_ns();
 	s = sm_worker_snapshot(w);
-	for (uint32_t i = 0; i < workers && n < SM_WORKER_HANDED; i++) {
+	for (uint32_t i = 0; i < workers && n < SM_BATCH_MAX; i++) {
 		uint32_t from = w->handed_from + i;
 
 		from -= from >= workers ? workers : 0;
@@ -624,5 +624,5 @@ bool sm_ingress_handed_turn(struct sm_worker *w)
 	if (++w->handed_from >= workers)
 		w->handed_from = 0;
 	end_batch(w);
-	return n == SM_WORKER_HANDED;
+	return n == SM_BATCH_MAX;
 }

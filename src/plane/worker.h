@@ -23,8 +23,9 @@
 
 static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
 
-#define SM_WORKER_EVENTS  128u /* slots of the ring to the control thread */
-#define SM_WORKER_HANDED  16u  /* slots of the ring between two workers */
+#define SM_WORKER_EVENTS 128u /* slots of the ring to the control thread */
+#define SM_WORKER_HANDED \
+	128u /* slots of the ring between two workers; only what is used of them costs memory */
 #define SM_WORKER_OFFLINE UINT64_MAX
 
 /* Behind a share of a frame while it is sealed: template, descriptor, kind */

@@ -251,7 +251,7 @@ static void test_out_of_place(void **state)
 	const struct packet bad[] = {
 		seal(0, SM_KIND_FRAME, frame, len), seal(0, SM_KIND_PART, frame, len),
 		seal(1, SM_KIND_PROBE, frame, len), seal(2, SM_KIND_STREAM, frame, len),
-		seal(1, 0x00, frame, len),          seal(1, 0x05, frame, len),
+		seal(1, 0x00, frame, len),          seal(1, 0x06, frame, len),
 		seal(0, 0xff, frame, len),          seal(1, SM_KIND_PART, frame, 0),
 		seal(1, SM_KIND_PART, frame, 4),    seal(1, SM_KIND_PART, frame, len),
 		seal(0, SM_KIND_PROBE, buf, 2049),
