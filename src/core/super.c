@@ -279,7 +279,7 @@ bool sm_super_clamp_mss(enum sm_mode mode, uint8_t *frame, size_t len, bool unfi
 {
 	uint8_t *tcp, *words, old[sizeof(uint32_t)];
 	struct sm_inet inet;
-	uint32_t at;
+	uint32_t at, words_len;
 
 	if (sm_inet_parse(mode, frame, len, &inet) < 0 || !is_tcp(&inet))
 		return false;
@@ -291,10 +291,11 @@ bool sm_super_clamp_mss(enum sm_mode mode, uint8_t *frame, size_t len, bool unfi
 		return false;
 	/* The value may stand across two of the words that are summed up. */
 	words = tcp + (at & ~1u);
-	memcpy(old, words, sizeof(old));
+	words_len = at & 1 ? 4 : 2;
+	memcpy(old, words, words_len);
 	tcp[at] = (uint8_t)(mss_max >> 8);
 	tcp[at + 1] = (uint8_t)mss_max;
 	if (!unfinished)
-		adjust_csum(tcp + TCP_CSUM_AT, old, words, at & 1 ? 4 : 2);
+		adjust_csum(tcp + TCP_CSUM_AT, old, words, words_len);
 	return true;
 }
