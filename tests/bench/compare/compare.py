@@ -162,6 +162,7 @@ def save(path, result):
 
 
 def stop(number, _):
+    say("bench: ended from outside; what was measured of this wire is not kept")
     sys.exit(128 + number)
 
 
@@ -194,4 +195,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit(130)
+        stop(signal.SIGINT, None)

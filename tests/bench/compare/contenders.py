@@ -119,6 +119,11 @@ class ShadowMesh1400(ShadowMesh):
     settings = (("Interface", "MTU", "1400"),)
 
 
+class ShadowMeshPlain(ShadowMesh):
+    name, title = "shadowmesh-no-offload", "ShadowMesh, offloads off"
+    settings = (("Transport", "Offload", "no"),)
+
+
 class WireguardGo(Contender):
     name, title, layer, cipher = "wireguard-go", "wireguard-go", 3, "ChaCha20-Poly1305"
     package = program = "wireguard-go"
@@ -325,4 +330,4 @@ firewall:
         one.start([*self.suite.command("nebula"), "-config", one.config])
 
 
-ALL = (ShadowMesh, ShadowMesh1400, WireguardGo, Nebula, Fastd, Quicktun, OpenVpn, Tinc11, Tinc, N2n, Vxlan, Veth)
+ALL = (ShadowMesh, ShadowMesh1400, ShadowMeshPlain, WireguardGo, Nebula, Fastd, Quicktun, OpenVpn, Tinc11, Tinc, N2n, Vxlan, Veth)

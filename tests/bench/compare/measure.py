@@ -5,6 +5,7 @@ what a part of the comparison holds.
 """
 
 import json
+import os
 import re
 import subprocess
 
@@ -14,7 +15,8 @@ from pair import end, quantile
 TCP_WAYS = (("one", ()), ("four", ("-P", "4")), ("reverse", ("-R",)), ("both", ("--bidir",)))
 UDP_SIZE = 1200
 SMALL_SIZE = 22  # of payload: a frame of 64 bytes
-UDP_BUFFER = "4M"
+UDP_PORT = 5300
+FLOOD = os.path.join(laboratory.BUILD, "tests", "tools", "flood")
 LOSS_NONE, LOSS_FEW = 0.001, 0.01
 START_PPS = 50_000
 FACTOR = 1.5
@@ -73,10 +75,22 @@ def tcp(visit, plan):
 
 
 def udp_once(visit, size, pps, seconds):
-    total = iperf3(visit, "-u", "-l", str(size), "-b", str(int(pps * size * 8)), "-w", UDP_BUFFER,
-                   seconds=seconds)["sum"]
-    loss = total["lost_packets"] / max(total["packets"], 1)
-    return {"asked": pps, "pps": total["packets"] * (1 - loss) / total["seconds"], "loss": loss}
+    """tests/tools/flood from a to b at a rate: {"asked", "pps" that arrived, "loss", "late"}"""
+    a, b = (one.machine for one in visit.ends)
+    receiver = b.popen(FLOOD, "receive", str(UDP_PORT), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        if receiver.stdout.readline() != b"ready\n":
+            raise Failed("flood does not receive")
+        sent = json.loads(a.sh(FLOOD, "send", visit.target, str(UDP_PORT), str(size), f"{pps:.0f}", str(seconds)))
+        receiver.stdin.close()
+        got = json.loads(receiver.stdout.readline())
+        receiver.wait(5)
+    finally:
+        if receiver.poll() is None:
+            end(receiver)
+        receiver.stdout.close()
+    return {"asked": pps, "pps": got["packets"] / sent["seconds"], "late": got["late"],
+            "loss": max(0.0, 1 - got["packets"] / max(sent["packets"], 1))}
 
 
 class Search:

@@ -12,7 +12,8 @@ from pair import spread
 from report import show, table, with_range
 import chart
 
-OURS, WIRE, FASTEST_LAYER_3 = "shadowmesh", "veth", "wireguard-go"
+OURS, WITHOUT = "shadowmesh", "shadowmesh-no-offload"
+WIRE, FASTEST_LAYER_3 = "veth", "wireguard-go"
 GROUPS = (  # title, then (name, heading, format, whether more is better)
     ("TCP and what it costs", (
         ("tcp_one_gbps", "1 stream, Gbit/s", ".2f", True),
@@ -73,7 +74,7 @@ def best(contenders, name, more, wanted):
 
 
 def ratios(contenders):
-    """{figure: ours beside the wire, the best peer, the best of layer 2, and the fastest of layer 3}"""
+    """{figure: ours beside the wire, the best peer, the best of layer 2, wireguard-go, and ours without offloads}"""
     result = {}
     for name, (_, _, more) in FIGURES.items():
         ours = contenders.get(OURS, {"figures": {}})["figures"].get(name)
@@ -83,6 +84,8 @@ def ratios(contenders):
             "wire": best({k: c for k, c in contenders.items() if k == WIRE}, name, more, lambda c: True),
             "best_peer": best(contenders, name, more, lambda c: c["peer"]),
             "best_layer_2": best(contenders, name, more, lambda c: c["peer"] and c["layer"] == 2),
+            "offloads_off": best({k: c for k, c in contenders.items() if k == WITHOUT}, name, more,
+                                 lambda c: True),
             "wireguard_go": best({k: c for k, c in contenders.items() if k == FASTEST_LAYER_3}, name, more,
                                  lambda c: True),
         }
@@ -105,9 +108,10 @@ def ratio_table(found):
         group = next(title for title, figures in GROUPS if name in [f[0] for f in figures]).split(",")[0].split()[0]
         rows.append([f"{group} {heading}", "more" if more else "less", format(one["ours"], form),
                      cell(one.get("wire"), form, False), cell(one.get("best_peer"), form, True),
-                     cell(one.get("best_layer_2"), form, True), cell(one.get("wireguard_go"), form, False)])
+                     cell(one.get("best_layer_2"), form, True), cell(one.get("wireguard_go"), form, False),
+                     cell(one.get("offloads_off"), form, False)])
     return table(["", "better is", "ShadowMesh", "to the raw veth", "to the best peer", "to the best peer of layer 2",
-                  "to wireguard-go"], rows)
+                  "to wireguard-go", "to itself, offloads off"], rows)
 
 
 def who(contenders):
