@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define IPV6_TCP_HEADERS 60u /* bytes, without options; what IPv4 has is less */
+
 struct write {
 	uv_write_t req;
 	struct sm_conn *conn;
@@ -436,7 +438,7 @@ static void on_connect(uv_connect_t *req, int status)
 	start_work(conn);
 }
 
-int sm_conn_dial(struct sm_conn_set *set, const struct sm_addr *addr, void *owner,
+int sm_conn_dial(struct sm_conn_set *set, const struct sm_addr *addr, bool narrow, void *owner,
 		 struct sm_conn **ret_conn)
 {
 	struct sm_conn *conn;
@@ -450,7 +452,8 @@ int sm_conn_dial(struct sm_conn_set *set, const struct sm_addr *addr, void *owne
 	conn->remote = *addr;
 	conn->owner = owner;
 	conn->connect.data = conn;
-	err = sm_tcp_connect(&conn->tcp, &conn->connect, addr, on_connect);
+	err = sm_tcp_connect(&conn->tcp, &conn->connect, addr,
+			     narrow ? SM_PATH_MTU_MIN - IPV6_TCP_HEADERS : 0, on_connect);
 	if (err) {
 		sm_conn_discard(conn);
 		return err;

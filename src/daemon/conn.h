@@ -119,10 +119,11 @@ SM_MUST_CHECK int sm_conn_unlisten(struct sm_conn_set *set, const struct sm_addr
 
 /**
  * sm_conn_dial() - Connect to a peer
+ * @narrow: in segments that fit SM_PATH_MTU_MIN: larger ones may vanish on the way
  * Return: 0 and *@ret_conn (its callbacks come later, never from within); -ENOMEM, -ENETUNREACH, ...
  */
-SM_MUST_CHECK int sm_conn_dial(struct sm_conn_set *set, const struct sm_addr *addr, void *owner,
-			       struct sm_conn **ret_conn);
+SM_MUST_CHECK int sm_conn_dial(struct sm_conn_set *set, const struct sm_addr *addr, bool narrow,
+			       void *owner, struct sm_conn **ret_conn);
 
 /**
  * sm_conn_send() - Queue plaintext on an open connection

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define BACKLOG              1024  /* connections that the kernel keeps for us */
 #define USER_TIMEOUT_MS      15000 /* sent and not acknowledged for that long: dead */
@@ -27,12 +28,33 @@ int sm_tcp_listen(uv_tcp_t *tcp, const struct sm_addr *addr, uv_connection_cb on
 	return err;
 }
 
-int sm_tcp_connect(uv_tcp_t *tcp, uv_connect_t *req, const struct sm_addr *addr,
+/* The option must be there before the first segment: with that one it is told to the other side. */
+static int limit_segments(uv_tcp_t *tcp, int family, uint32_t mss)
+{
+	const int value = (int)mss, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &value, sizeof(value)) < 0)
+		err = -errno;
+	if (!err)
+		err = uv_tcp_open(tcp, fd);
+	if (err)
+		close(fd);
+	return err;
+}
+
+int sm_tcp_connect(uv_tcp_t *tcp, uv_connect_t *req, const struct sm_addr *addr, uint32_t mss,
 		   uv_connect_cb on_connect)
 {
 	struct sockaddr_storage sa;
+	int err;
 
 	sm_addr_to_sockaddr(addr, false, &sa);
+	err = mss ? limit_segments(tcp, sa.ss_family, mss) : 0;
+	if (err)
+		return err;
 	return uv_tcp_connect(req, tcp, (const struct sockaddr *)&sa, on_connect);
 }
 

@@ -20,9 +20,13 @@
 SM_MUST_CHECK int sm_tcp_listen(uv_tcp_t *tcp, const struct sm_addr *addr,
 				uv_connection_cb on_connection);
 
-/** sm_tcp_connect() - @tcp as above; Return: 0 and @on_connect comes, or -errno and it does not */
+/**
+ * sm_tcp_connect() - @tcp as above
+ * @mss: largest segment, in both directions; 0: what the kernel thinks
+ * Return: 0 and @on_connect comes, or -errno and it does not
+ */
 SM_MUST_CHECK int sm_tcp_connect(uv_tcp_t *tcp, uv_connect_t *req, const struct sm_addr *addr,
-				 uv_connect_cb on_connect);
+				 uint32_t mss, uv_connect_cb on_connect);
 
 /**
  * sm_tcp_tune() - Small messages at once, and a dead peer noticed within about 15 s

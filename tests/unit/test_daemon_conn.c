@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -195,7 +196,7 @@ static struct sm_conn *dial(struct bed *bed)
 {
 	struct sm_conn *conn;
 
-	assert_int_equal(sm_conn_dial(bed->client.set, &bed->addr, bed, &conn), 0);
+	assert_int_equal(sm_conn_dial(bed->client.set, &bed->addr, false, bed, &conn), 0);
 	assert_ptr_equal(sm_conn_owner(conn), bed);
 	return conn;
 }
@@ -344,6 +345,37 @@ static void test_open(void **state)
 	assert_int_equal(counts(&bed)->open, 0);
 	assert_int_equal(counts(&bed)->unfinished, 0);
 	bed_done(&bed);
+}
+
+/* The size of segments is settled for both directions by the one who dials. */
+static void test_narrow(void **state)
+{
+	(void)state;
+	for (int narrow = 0; narrow <= 1; narrow++) {
+		struct sockaddr_storage sa;
+		struct sm_conn *conn;
+		struct bed bed;
+		int listener = raw_socket("127.0.0.3"), fd, mss = 0;
+		socklen_t len = sizeof(sa);
+
+		bed_init(&bed, NULL, bob_config, alice_config);
+		assert_int_equal(listen(listener, 1), 0);
+		assert_int_equal(getsockname(listener, (struct sockaddr *)&sa, &len), 0);
+		assert_int_equal(sm_addr_from_sockaddr((const struct sockaddr *)&sa, &bed.addr), 0);
+		assert_int_equal(sm_conn_dial(bed.client.set, &bed.addr, narrow, &bed, &conn), 0);
+		fd = accept(listener, NULL, NULL);
+		assert_true(fd >= 0);
+		len = sizeof(mss);
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, &len), 0);
+		if (narrow)
+			assert_in_range(mss, 1000, SM_PATH_MTU_MIN - 60);
+		else
+			assert_true(mss > (int)SM_PATH_MTU_MIN);
+		close(fd);
+		close(listener);
+		UNTIL(&bed, bed.client.closes == 1);
+		bed_done(&bed);
+	}
 }
 
 static void test_listen(void **state)
@@ -764,14 +796,15 @@ static void test_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),           cmocka_unit_test(test_listen),
-		cmocka_unit_test(test_new_config),     cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_dial_fails),     cmocka_unit_test(test_garbage),
-		cmocka_unit_test(test_deadlines),      cmocka_unit_test(test_per_source),
-		cmocka_unit_test(test_total_known),    cmocka_unit_test(test_total),
-		cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_output_bound),
-		cmocka_unit_test(test_close_any_time), cmocka_unit_test(test_stop_any_time),
-		cmocka_unit_test(test_close_within),   cmocka_unit_test(test_many),
+		cmocka_unit_test(test_open),          cmocka_unit_test(test_listen),
+		cmocka_unit_test(test_narrow),        cmocka_unit_test(test_new_config),
+		cmocka_unit_test(test_refused),       cmocka_unit_test(test_dial_fails),
+		cmocka_unit_test(test_garbage),       cmocka_unit_test(test_deadlines),
+		cmocka_unit_test(test_per_source),    cmocka_unit_test(test_total_known),
+		cmocka_unit_test(test_total),         cmocka_unit_test(test_no_descriptors),
+		cmocka_unit_test(test_output_bound),  cmocka_unit_test(test_close_any_time),
+		cmocka_unit_test(test_stop_any_time), cmocka_unit_test(test_close_within),
+		cmocka_unit_test(test_many),
 	};
 
 	return cmocka_run_group_tests_name("conn", tests, set_up, tear_down);
