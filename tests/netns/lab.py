@@ -26,7 +26,7 @@ joined to a machine by Lab.cable()).
 Lab.close() ends what runs and then demands of every daemon that it ended with status 0, that its
 interface and its socket are gone and that its locks are free. Nothing here sleeps for a fixed
 time: wait_for() polls status and logs. Timeouts are given in seconds of a fast build and multiplied
-by SM_SLOW (default 1, with a sanitizer 4).
+by SM_SLOW (default 1, with a sanitizer 4). SM_TEST_OFFLOAD=no switches offloads off in all daemons.
 """
 
 import atexit
@@ -60,6 +60,7 @@ SHADOWMESH = os.path.join(BUILD, "shadowmesh")
 IMPAIR = os.environ.get("IMPAIR") or os.path.join(BUILD, "tests", "tools", "impair")
 SANITIZED = re.search(r"[at]san", os.path.basename(BUILD)) is not None
 SLOW = float(os.environ.get("SM_SLOW") or (4 if SANITIZED else 1))
+OFFLOAD = os.environ.get("SM_TEST_OFFLOAD")  # "no": for all daemons that do not say otherwise
 
 NETWORK = "home"
 CONTROL_PORT, DATA_PORT = 8443, 9443
@@ -180,6 +181,11 @@ class Machine:
 
     def links(self):
         return [link["ifname"] for link in self.ip_json("link show")]
+
+    def segment(self, ifname="eth0"):
+        """From now on what it sends is cut as for a wire: a capture sees datagrams, not what the kernel
+        hands over in one piece (UDP_SEGMENT, TSO)."""
+        self.sh("ethtool", "-K", ifname, "tso", "off", "gso", "on", "tx-udp-segmentation", "off")
 
     def popen(self, *args, **options):
         """Starts a command that dies with us, and is ended by Lab.close()."""
@@ -433,7 +439,7 @@ class Daemon:
             "Network": {"Name": network},
             "Node": {},
             "Interface": {"Name": "smesh0"},
-            "Transport": {},
+            "Transport": {"Offload": OFFLOAD or None},
             "Log": {"Level": "debug"},
         }
         for section, keys in (sections or {}).items():

@@ -95,13 +95,21 @@ def test_order_is_kept(lab):
 # --- large ---
 
 
+def capture_wire(alice, bob):
+    """A capture at alice's card that sees what a wire between the two would carry."""
+    for daemon in (alice, bob):
+        daemon.machine.segment()
+    return Capture(alice.machine)
+
+
 def underlay_sizes(capture):
-    return [len(payload) for payload in capture.udp()]
+    """Of the datagrams with frames in them; lane 0 has control messages and probes."""
+    return [len(payload) for payload in capture.udp() if payload[2] != 0]
 
 
 def test_jumbo_without_parts(lab):
     alice, bob = lab.mesh("alice", "bob", mtu=9216, sections={"Interface": {"MTU": 9000}})
-    with Capture(alice.machine) as capture:
+    with capture_wire(alice, bob) as capture:
         for a, b in ((alice, bob), (bob, alice)):
             assert ping(a, b.ip4, count=20, size=8972, df=True).lost == 0
             assert ping(a, b.ip6, count=20, size=8952, df=True).lost == 0
@@ -119,7 +127,7 @@ def test_jumbo_in_parts(lab, families, path_mtu):
     if path_mtu != 1500:
         sections["Transport"] = {"PathMTU": path_mtu}
     alice, bob = lab.mesh("alice", "bob", families=families, sections=sections)
-    with Capture(alice.machine) as capture:
+    with capture_wire(alice, bob) as capture:
         for a, b in ((alice, bob), (bob, alice)):
             for size in (1372, 1400, 1444, 1472, 2800, 8972):
                 assert ping(a, b.ip4, count=5, size=size, df=True).lost == 0, size
