@@ -25,12 +25,18 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* How long a TAP that refuses (its interface is down) is left alone */
 #define TAP_QUIET_US (100 * SM_MSEC_US)
 /* For how long an offload that was refused is not tried again */
 #define OFFLOAD_RETRY_US (60 * SM_SEC_US)
+/*
+ * A worker is to networking programs what the kernel's own packet processing is: while one of them fills the
+ * card's queue, the frames of the others wait behind it unless the worker runs first.
+ */
+#define WORKER_NICE (-10)
 /* Asleep at most that long while an event could not be told */
 #define RETRY_US (100 * SM_MSEC_US)
 
@@ -327,6 +333,8 @@ void *sm_worker_main(void *arg)
 {
 	struct sm_worker *w = arg;
 
+	/* On Linux this is the calling thread's alone. Without the privilege it stays as it is. */
+	(void)setpriority(PRIO_PROCESS, 0, WORKER_NICE);
 	w->tap_more = w->udp_more = true;
 	while (!atomic_load_explicit(&w->plane->stop, memory_order_acquire)) {
 		pass_on(w);
