@@ -70,8 +70,8 @@ struct sm_peer {
 	struct sm_link *link[SM_PEER_LINKS_MAX];
 	struct sm_link *live; /* the open link that messages go out on, NULL: use the stream */
 	struct sm_session *session[SM_PEER_SESSIONS_MAX];
-	struct sm_session *active; /* the one sent on */
-	bool renew;                /* a full handshake is due although a link is there */
+	struct sm_session *active;    /* the one sent on */
+	bool renew;                   /* a full handshake is due although a link is there */
 	uint64_t ponged_us;           /* when a PING was last answered: a flood of them is not */
 	struct sm_lane_totals totals; /* of epochs that are gone */
 };
