@@ -248,13 +248,15 @@ static void test_out_of_place(void **state)
 {
 	uint8_t frame[100];
 	uint32_t len = planes_frame(frame, OWN_MAC(0), OWN_MAC(1), 7, sizeof(frame));
+	static const uint8_t long_body[SM_EVENT_BODY_MAX + 1] = {[SM_EVENT_BODY_MAX] = 1};
 	const struct packet bad[] = {
 		seal(0, SM_KIND_FRAME, frame, len), seal(0, SM_KIND_PART, frame, len),
 		seal(1, SM_KIND_PROBE, frame, len), seal(2, SM_KIND_STREAM, frame, len),
 		seal(1, 0x00, frame, len),          seal(1, 0x06, frame, len),
 		seal(0, 0xff, frame, len),          seal(1, SM_KIND_PART, frame, 0),
 		seal(1, SM_KIND_PART, frame, 4),    seal(1, SM_KIND_PART, frame, len),
-		seal(0, SM_KIND_PROBE, buf, 2049),
+		seal(0, SM_KIND_STREAM, long_body, SM_EVENT_BODY_MAX + 1),
+		seal(0, SM_KIND_PROBE, long_body, SM_EVENT_BODY_MAX + 1),
 	};
 	struct packet p;
 
@@ -277,6 +279,21 @@ static void test_out_of_place(void **state)
 	assert_int_equal(node_drops(&node, SM_DROP_RUNT), 2);
 	node_poll(&node);
 	assert_int_equal(node_count_events(&node, SM_EVENT_CONTROL), 0);
+}
+
+/* A probe of a large path is longer than an event: its padding is left out, and only that. */
+static void test_padded_probe(void **state)
+{
+	uint8_t body[SM_EVENT_BODY_MAX + 300] = {[20] = 7};
+	const struct sm_plane_event *event;
+	struct packet p = seal(0, SM_KIND_PROBE, body, sizeof(body));
+
+	(void)state;
+	send_from(peer_fd, &p);
+	event = node_wait_event(&node, SM_EVENT_CONTROL, 0);
+	assert_int_equal(event->kind, SM_KIND_PROBE);
+	assert_int_equal(event->len, SM_EVENT_BODY_MAX);
+	assert_memory_equal(event->body, body, SM_EVENT_BODY_MAX);
 }
 
 /* A member that begins frames and ends none: the others' pieces and frames still come through. */
@@ -573,6 +590,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_replayed, setup_two, teardown),
 		cmocka_unit_test_setup_teardown(test_garbage, setup_two, teardown),
 		cmocka_unit_test_setup_teardown(test_out_of_place, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_padded_probe, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_unfinished_parts, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_address, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_epoch_events, setup_one, teardown),
