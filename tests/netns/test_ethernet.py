@@ -109,6 +109,8 @@ def underlay_sizes(capture):
 
 def test_jumbo_without_parts(lab):
     alice, bob = lab.mesh("alice", "bob", mtu=9216, sections={"Interface": {"MTU": 9000}})
+    for a, b in ((alice, bob), (bob, alice)):
+        wait_for(lambda a=a, b=b: a.peer(b)["path"]["mtu"] > 9100, 10, f"{a} to find the path's MTU")
     with capture_wire(alice, bob) as capture:
         for a, b in ((alice, bob), (bob, alice)):
             assert ping(a, b.ip4, count=20, size=8972, df=True).lost == 0

@@ -250,11 +250,16 @@ static void test_out_of_place(void **state)
 	uint32_t len = planes_frame(frame, OWN_MAC(0), OWN_MAC(1), 7, sizeof(frame));
 	static const uint8_t long_body[SM_EVENT_BODY_MAX + 1] = {[SM_EVENT_BODY_MAX] = 1};
 	const struct packet bad[] = {
-		seal(0, SM_KIND_FRAME, frame, len), seal(0, SM_KIND_PART, frame, len),
-		seal(1, SM_KIND_PROBE, frame, len), seal(2, SM_KIND_STREAM, frame, len),
-		seal(1, 0x00, frame, len),          seal(1, 0x06, frame, len),
-		seal(0, 0xff, frame, len),          seal(1, SM_KIND_PART, frame, 0),
-		seal(1, SM_KIND_PART, frame, 4),    seal(1, SM_KIND_PART, frame, len),
+		seal(0, SM_KIND_FRAME, frame, len),
+		seal(0, SM_KIND_PART, frame, len),
+		seal(1, SM_KIND_PROBE, frame, len),
+		seal(2, SM_KIND_STREAM, frame, len),
+		seal(1, 0x00, frame, len),
+		seal(1, 0x06, frame, len),
+		seal(0, 0xff, frame, len),
+		seal(1, SM_KIND_PART, frame, 0),
+		seal(1, SM_KIND_PART, frame, 4),
+		seal(1, SM_KIND_PART, frame, len),
 		seal(0, SM_KIND_STREAM, long_body, SM_EVENT_BODY_MAX + 1),
 		seal(0, SM_KIND_PROBE, long_body, SM_EVENT_BODY_MAX + 1),
 	};
