@@ -158,7 +158,7 @@ void sm_mtu_start(struct sm_mtu *m, uint32_t max, uint64_t now_us)
 	m->max = bounded(max);
 	m->size = SM_PATH_MTU_MIN;
 	m->state = SM_MTU_BASE;
-	m->rtt_us = m->alive_us = 0;
+	m->rtt_us = m->probe_rtt_us = m->alive_us = 0;
 	m->verified_us = now_us;
 	m->unverified_packets = m->unverified_bytes = 0;
 	search(m, false);
@@ -249,9 +249,12 @@ void sm_mtu_second(struct sm_mtu *m, uint64_t packets, uint64_t bytes, bool rece
 
 static uint64_t wait_us(const struct sm_mtu *m)
 {
-	if (!m->rtt_us)
+	/* under load it may have grown since the path was asked */
+	const uint64_t rtt_us = SM_MAX(m->rtt_us, m->probe_rtt_us);
+
+	if (!rtt_us)
 		return WAIT_FIRST_US;
-	return SM_MIN(2 * m->rtt_us + SM_MTU_WAIT_MIN_US, SM_MTU_WAIT_MAX_US);
+	return SM_MIN(2 * rtt_us + SM_MTU_WAIT_MIN_US, SM_MTU_WAIT_MAX_US);
 }
 
 static bool is_over(const struct sm_mtu *m, const struct sm_mtu_probe *p, uint64_t now_us)
@@ -395,8 +398,8 @@ int sm_mtu_on_answer(struct sm_mtu *m, uint64_t token, uint64_t now_us)
 		return -ENOENT;
 	size = p->size;
 	sent_us = p->sent_us;
-	if (!m->rtt_us && p->attempts == 1)
-		m->rtt_us = SM_MAX(now_us - p->sent_us, UINT64_C(1));
+	if (p->attempts == 1)
+		m->probe_rtt_us = SM_MAX(now_us - p->sent_us, UINT64_C(1));
 	m->alive_us = now_us;
 	drop(m, p);
 	if (size < m->size) /* the small one */

@@ -64,9 +64,10 @@ struct sm_mtu {
 	uint32_t failed; /* smallest size known to fail; max + 1: none */
 	struct sm_mtu_probe probe[SM_MTU_PROBES_MAX];
 	uint32_t probes;
-	bool asleep;       /* the path is down: nothing is sent */
-	uint64_t rtt_us;   /* 0: not known */
-	uint64_t alive_us; /* any answer */
+	bool asleep;           /* the path is down: nothing is sent */
+	uint64_t rtt_us;       /* the path's, 0: not known */
+	uint64_t probe_rtt_us; /* of the last probe that was answered at the first attempt */
+	uint64_t alive_us;     /* any answer */
 	uint64_t raise_at_us;
 	uint64_t ended_us;    /* the last search */
 	uint64_t verified_us; /* when a probe of the size was sent last */
