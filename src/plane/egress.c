@@ -77,8 +77,10 @@ static bool accept_frame(struct sm_worker *w, struct sm_tap_frame *p, size_t got
 			sm_worker_drop(w, SM_DROP_MALFORMED);
 			return false;
 		}
-		if (p->vnet.gso_type != SM_VNET_GSO_NONE)
-			segment = r == 0 ? p->super.header_len + p->super.gso_size : 0;
+		if (r == 0 && p->super.gso_size > 0)
+			segment = p->super.header_len + p->super.gso_size;
+		else if (r < 0 && p->vnet.gso_type != SM_VNET_GSO_NONE)
+			segment = 0; /* each is looked at when it is cut */
 	}
 	if (segment > w->plane->config.frame_max) {
 		sm_worker_drop(w, SM_DROP_TOO_BIG);

@@ -4,37 +4,37 @@
  */
 #include "wire/data.h"
 
+#include <endian.h>
+
 #define DATAGRAM_LEN_MIN SM_DATA_OVERHEAD
 
+/* The header is written and read for every datagram: at fixed places, without a cursor. */
 void sm_data_header_encode(const struct sm_data_header *h, uint8_t *buf)
 {
-	struct sm_writer w = sm_writer_init(buf, SM_DATA_HEADER_LEN);
+	uint32_t session = htobe32(h->session);
+	uint64_t number = htobe64(h->number);
 
-	sm_write_u8(&w, SM_PACKET_DATA);
-	sm_write_u8(&w, h->epoch);
-	sm_write_u8(&w, h->lane);
-	sm_write_u8(&w, 0);
-	sm_write_u32(&w, h->session);
-	sm_write_u64(&w, h->number);
+	buf[0] = SM_PACKET_DATA;
+	buf[1] = h->epoch;
+	buf[SM_DATA_LANE_AT] = h->lane;
+	buf[3] = 0;
+	memcpy(buf + 4, &session, sizeof(session));
+	memcpy(buf + 8, &number, sizeof(number));
 }
 
 int sm_data_header_decode(const uint8_t *buf, size_t len, struct sm_data_header *ret_header)
 {
-	struct sm_reader r = sm_reader_init(buf, SM_MIN(len, SM_DATA_HEADER_LEN));
-	struct sm_data_header h = {0};
-	uint8_t type, reserved;
+	uint32_t session;
+	uint64_t number;
 
-	if (len < DATAGRAM_LEN_MIN)
+	if (len < DATAGRAM_LEN_MIN || buf[0] != SM_PACKET_DATA || buf[3] != 0)
 		return -EBADMSG;
-	type = sm_read_u8(&r);
-	h.epoch = sm_read_u8(&r);
-	h.lane = sm_read_u8(&r);
-	reserved = sm_read_u8(&r);
-	h.session = sm_read_u32(&r);
-	h.number = sm_read_u64(&r);
-	if (sm_reader_done(&r) < 0 || type != SM_PACKET_DATA || reserved != 0)
-		return -EBADMSG;
-	*ret_header = h;
+	memcpy(&session, buf + 4, sizeof(session));
+	memcpy(&number, buf + 8, sizeof(number));
+	*ret_header = (struct sm_data_header){.epoch = buf[1],
+					      .lane = buf[SM_DATA_LANE_AT],
+					      .session = be32toh(session),
+					      .number = be64toh(number)};
 	return 0;
 }
 
