@@ -13,7 +13,7 @@ PANELS = (  # figure, title, format, whether more is better
 )
 REFERENCES = ("veth", "vxlan")  # not tunnels of this kind: named below a panel, not drawn
 OURS = "shadowmesh"
-WIDTH, GAP, MARGIN = 420, 40, 16
+WIDTH, GAP, MARGIN = 430, 30, 16
 LABEL, VALUE = 140, 60  # pixels for a name and a number
 ROW, BAR, HEAD, FOOT = 22, 14, 40, 26
 STYLE = """
@@ -35,7 +35,7 @@ def panel(x, y, run, figure, title, form, more):
     """The parts of one panel, and its height."""
     values = {key: (one["title"], one["figures"][figure]["median"]) for key, one in run["contenders"].items()
               if figure in one["figures"]}
-    rows = sorted(((key, *pair) for key, pair in values.items() if key not in REFERENCES),
+    rows = sorted(((key, *pair) for key, pair in values.items() if key == OURS or run["contenders"][key]["peer"]),
                   key=lambda row: -row[2] if more else row[2])
     largest = max((row[2] for row in rows), default=0) or 1
     parts = [text(x, y + 16, title, "title"),
@@ -45,7 +45,7 @@ def panel(x, y, run, figure, title, form, more):
         length = max(1, (WIDTH - LABEL - VALUE) * value / largest)
         parts += [text(x + LABEL - 8, top + BAR - 2, name, anchor="end"),
                   f'<rect x="{x + LABEL}" y="{top}" width="{length:.1f}" height="{BAR}" rx="2" '
-                  f'class="{"ours" if key.startswith(OURS) else "bar"}"/>',
+                  f'class="{"ours" if key == OURS else "bar"}"/>',
                   text(x + LABEL + length + 6, top + BAR - 2, format(value, form))]
     known = [f"{values[key][0]} {format(values[key][1], form)}" for key in REFERENCES if key in values]
     if known:

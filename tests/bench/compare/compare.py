@@ -41,6 +41,7 @@ QUICK = Plan(seconds=1, udp_steps=1, udp_tries=1, pings=200)
 # What is of interest elsewhere than on the plain veth
 FEWER_WAYS = ("one", "four")
 FEWER_PARTS = ("tcp",)
+LOSSY_SECONDS = 6  # what is lost when is chance: longer
 
 
 class Run:
@@ -56,11 +57,17 @@ class Run:
         self.plan = QUICK if options.quick else Plan()
         if fewer:
             self.plan = dataclasses.replace(self.plan, ways=FEWER_WAYS)
+        if underlay == "loss" and not options.quick:
+            self.plan = dataclasses.replace(self.plan, seconds=LOSSY_SECONDS)
 
     def visit(self, contender, part):
         """Gives the figures of one part, the time to the first ping with them."""
         with Visit(contender, self.underlay) as visit:
-            found = measure.PARTS[part](visit, self.plan)
+            try:
+                found = measure.PARTS[part](visit, self.plan)
+            except (OSError, AssertionError, Failed):
+                visit.check_alive()  # a better reason, if one of its programs ended
+                raise
             if visit.processes():
                 found["first_ping_s"] = visit.first_reply_s
             return found
@@ -87,10 +94,14 @@ class Run:
             self.chosen.remove(contender)
 
     def measure(self):
-        environment = tables.environment()
+        environment, begin, done = tables.environment(), time.monotonic(), 0
         for number in range(self.options.rounds):
             for part in self.parts:
                 self.round(part, f"{self.underlay} {part}, round {number + 1} of {self.options.rounds}")
+            done += 1
+            left = (time.monotonic() - begin) / done * (self.options.rounds - done)
+            if left:
+                say(f"{self.underlay}: about {left / 60:.0f} min left")
         found = {c.name: {"title": c.title, "layer": c.layer, "cipher": c.cipher, "peer": c.peer,
                           "version": c.version, "suite": c.suite.name if c.suite else None, "mtu": c.mtu,
                           "mtu_why": c.mtu_why, "figures": tables.figures(self.samples[c.name]),
@@ -127,7 +138,7 @@ def arguments():
     parser.add_argument("--underlay", default="all", choices=[*UNDERLAYS, "all"], help="the wire (all)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", choices=names,
                         help=f"of {', '.join(names)}; may be repeated")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
+    parser.add_argument("--rounds", type=int, help="rounds (3, with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
     parser.add_argument("--json", metavar="FILE",
                         help=f"result ({FOLDER}/compare.json, with --quick compare-quick.json)")
@@ -137,10 +148,10 @@ def arguments():
     parser.add_argument("--write-doc", action="store_true",
                         help="the same, into docs/PERFORMANCE.md, and the chart into docs/compare.svg")
     options = parser.parse_args()
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else 3
     if set(options.parts) - set(measure.PARTS) or options.rounds < 1:
         parser.error("unknown part, or no rounds")
-    if options.quick:
-        options.rounds = 1
     options.json = options.json or os.path.join(FOLDER, "compare-quick.json" if options.quick else "compare.json")
     return options
 

@@ -87,7 +87,7 @@ class Vxlan(Contender):
 class ShadowMesh(Contender):
     name, title, cipher, peer = "shadowmesh", "ShadowMesh", "AES-256-GCM", False
     ifname, wants_address = "smesh0", False
-    mtu_why = "its default; what does not fit goes in two parts"
+    mtu_why = "its default; it clamps TCP's MSS"
     settings = ()
 
     def prepare(self, store, folder):
@@ -241,7 +241,7 @@ class Tinc(Contender):
     name, title, cipher = "tinc", "tinc 1.0, switch", "AES-256-CBC, SHA-256"
     package, program = "tinc", "tincd"
     ifname, mtu, mtu_why = "tinc0", 1500, "its default; it clamps TCP's MSS"
-    warm_s = 4
+    warm_s = 8  # until it knows the path MTU, what is larger goes over TCP
     more = "Cipher = aes-256-cbc\nDigest = sha256\n"
 
     def host(self, number, folder):
@@ -275,7 +275,7 @@ class Tinc(Contender):
 class Tinc11(Tinc):
     name, title, cipher = "tinc-1.1", "tinc 1.1, switch", "ChaCha20-Poly1305"
     suites = ("experimental",)
-    more = ""
+    warm_s, more = 3, ""
 
     def generate(self, base, number):
         self.run("tinc", "-c", base, "generate-ed25519-keys", text="\n\n")
@@ -294,8 +294,8 @@ class N2n(Contender):
         if one.number == 1:
             one.start([*self.suite.command("supernode"), "-f", "-p", str(PORT)])
             time.sleep(SETTLE)
-        one.start([*self.suite.command("edge"), "-f", "-d", self.ifname, "-a", f"static:{one.inner}/24", "-c", "bench",
-                   "-k", "measured", "-A3", "-l", f"{OUTER[1]}:{PORT}", "-p", str(PORT + 1)])
+        one.start([*self.suite.command("edge"), "-f", "-d", self.ifname, "-a", f"static:{one.inner}/24",
+                   "-c", "bench", "-k", "measured", "-A3", "-l", f"{OUTER[1]}:{PORT}", "-p", str(PORT + 1)])
 
 
 class Nebula(Contender):
@@ -306,12 +306,16 @@ class Nebula(Contender):
     def make_keys(self, store):
         self.run("nebula-cert", "ca", "-name", "bench", "-duration", "240h")
         for number in range(2):
-            self.run("nebula-cert", "sign", "-name", f"end{number}", "-ip", f"{INNER[number]}/24", "-duration", "200h")
+            self.run("nebula-cert", "sign", "-name", f"end{number}", "-ip", f"{INNER[number]}/24",
+                     "-duration", "200h")
 
     def write(self, visit):
         for one, other in (visit.ends, visit.ends[::-1]):
             lighthouse = one.number == 1
-            one.config = one.file("nebula.yml", f"""pki: {{ca: {self.folder}/ca.crt, cert: {self.folder}/end{one.number}.crt, key: {self.folder}/end{one.number}.key}}
+            one.config = one.file("nebula.yml", f"""pki:
+  ca: {self.folder}/ca.crt
+  cert: {self.folder}/end{one.number}.crt
+  key: {self.folder}/end{one.number}.key
 static_host_map:
   "{INNER[1]}": ["{OUTER[1]}:{PORT}"]
 lighthouse:
@@ -330,4 +334,5 @@ firewall:
         one.start([*self.suite.command("nebula"), "-config", one.config])
 
 
-ALL = (ShadowMesh, ShadowMesh1400, ShadowMeshPlain, WireguardGo, Nebula, Fastd, Quicktun, OpenVpn, Tinc11, Tinc, N2n, Vxlan, Veth)
+ALL = (ShadowMesh, ShadowMesh1400, ShadowMeshPlain, WireguardGo, Nebula, Fastd, Quicktun, OpenVpn, Tinc11, Tinc,
+       N2n, Vxlan, Veth)

@@ -173,6 +173,7 @@ def ping(visit, plan):
         found.update(pings(visit, plan, "load"))
         if client.poll() is not None:
             raise Failed("the TCP stream ended before the pings")
+        found["ping_lost"] = found["ping_idle_lost"] + found["ping_load_lost"]
     finally:
         end(client)
         end(server)

@@ -56,7 +56,7 @@ class Suite:
     def __init__(self, folder, name):
         self.name, self.root = name, os.path.join(folder, "root-" + name)
         self.apt = os.path.join(folder, "apt-" + name)
-        self.read = False
+        self.read, self.problem = False, None
 
     def options(self):
         at = self.apt
@@ -70,8 +70,17 @@ class Suite:
 
     def update(self):
         """Reads the package lists, once a run."""
-        if self.read:
-            return
+        if self.problem:
+            raise Missing(self.problem)
+        if not self.read:
+            try:
+                self.read_lists()
+            except (Missing, OSError, subprocess.TimeoutExpired) as error:
+                self.problem = str(error)
+                raise
+            self.read = True
+
+    def read_lists(self):
         if not shutil.which("apt-get") or not shutil.which("dpkg"):
             raise Missing("this system has no apt")
         keyring = next((path for path in KEYRINGS if os.path.exists(path)), None)
@@ -85,7 +94,6 @@ class Suite:
                 file.write(f"deb [signed-by={keyring}] {Suite.mirror} {suite} main\n")
         open(os.path.join(self.apt, "status"), "w").close()
         run(["apt-get", *self.options(), "update"])
-        self.read = True
 
     def stamp(self, package):
         return os.path.join(self.root, "." + package)

@@ -9,7 +9,7 @@ import re
 
 from pairing import UNDERLAYS, laboratory
 from pair import spread
-from report import show, table, with_range
+from report import show, table, with_range as with_brackets
 import chart
 
 OURS, WITHOUT = "shadowmesh", "shadowmesh-no-offload"
@@ -31,9 +31,12 @@ GROUPS = (  # title, then (name, heading, format, whether more is better)
         ("ping_idle_p99_us", "idle p99", ".0f", False),
         ("ping_load_p50_us", "beside TCP p50", ".0f", False),
         ("ping_load_p99_us", "beside TCP p99", ".0f", False),
+        ("ping_lost", "lost", ".0f", False),
         ("first_ping_s", "start to first ping, s", ".3f", False))),
 )
 FIGURES = {name: (heading, form, more) for _, figures in GROUPS for name, heading, form, more in figures}
+KINDS = {"tcp": "TCP ", "udp": "UDP ", "small": "UDP ", "ping": "ping "}  # by the begin of a figure's name
+NO_RATIO = ("ping_lost",)
 DOCUMENT = os.path.join(laboratory.SOURCE, "docs", "PERFORMANCE.md")
 README = os.path.join(laboratory.SOURCE, "README.md")
 CHART = "docs/compare.svg"
@@ -66,6 +69,11 @@ def figures(samples):
     return found
 
 
+def with_range(one, form):
+    """The median, and in brackets the least and the most if there was more than one."""
+    return show(one["median"], form) if one and one["n"] == 1 else with_brackets(one, form)
+
+
 def best(contenders, name, more, wanted):
     """(title, median) of the best of those that are wanted, or None."""
     found = [(one["title"], one["figures"][name]["median"]) for one in contenders.values()
@@ -77,6 +85,8 @@ def ratios(contenders):
     """{figure: ours beside the wire, the best peer, the best of layer 2, wireguard-go, and ours without offloads}"""
     result = {}
     for name, (_, _, more) in FIGURES.items():
+        if name in NO_RATIO:
+            continue
         ours = contenders.get(OURS, {"figures": {}})["figures"].get(name)
         if not ours:
             continue
@@ -100,13 +110,14 @@ def ratio_table(found):
     def cell(one, form, named):
         if not one:
             return "–"
-        return (f"{one['who']}, {format(one['median'], form)}: " if named else "") + f"**{show(one['ratio'], '.2f')}**"
+        name = f"{one['who']}, {format(one['median'], form)}: " if named else ""
+        return f"{name}**{show(one['ratio'], '.2f')}**"
 
     rows = []
     for name, one in found.items():
         heading, form, more = FIGURES[name]
-        group = next(title for title, figures in GROUPS if name in [f[0] for f in figures]).split(",")[0].split()[0]
-        rows.append([f"{group} {heading}", "more" if more else "less", format(one["ours"], form),
+        kind = KINDS.get(name.split("_")[0], "")
+        rows.append([kind + heading, "more" if more else "less", format(one["ours"], form),
                      cell(one.get("wire"), form, False), cell(one.get("best_peer"), form, True),
                      cell(one.get("best_layer_2"), form, True), cell(one.get("wireguard_go"), form, False),
                      cell(one.get("offloads_off"), form, False)])
@@ -125,9 +136,9 @@ def one_underlay(name, run):
     e, contenders = run["environment"], run["contenders"]
     text = [f"### {UNDERLAYS[name][0][0].upper()}{UNDERLAYS[name][0][1:]} (`--underlay {name}`)\n",
             f"{e['date']}, {e['version']}, {e['cpu']}, {e['cores']} cores for both ends, Linux {e['kernel']}, "
-            f"{e['openssl']}, {e['iperf3']}, cubic; load average at the start {e['load']}; {run['rounds']} "
-            f"round{'s' if run['rounds'] > 1 else ''}{', short ones' if run['quick'] else ''}; medians, in brackets "
-            "the least and the most.\n"]
+            f"{e['openssl']}, {e['iperf3']}, cubic; load average at the start {e['load']}; " +
+            (f"medians of {run['rounds']} rounds, in brackets the least and the most" if run["rounds"] > 1 else
+             "one round") + (" (a short look: no more than a try).\n" if run["quick"] else ".\n")]
     for title, columns in GROUPS:
         names = [f for f in columns if any(f[0] in c["figures"] for c in contenders.values())]
         if names:
