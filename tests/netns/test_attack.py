@@ -118,6 +118,8 @@ class Scene:
     def __init__(self, lab, **options):
         self.lab = lab
         self.alice, self.bob = lab.mesh("alice", "bob", families=(4,), **options)
+        self.alice.machine.segment()  # mallory sees datagrams
+        self.bob.machine.segment()
         self.wire = Wire(lab, self.bob, self.alice)
         self.card = Card(self.alice, self.bob)
         with self.wire.capture() as capture:

@@ -269,6 +269,7 @@ def test_stolen_headers_move_nothing(lab):
     """Real datagrams, sent again and changed from another address: dropped, counted, not followed."""
     alice, bob = lab.mesh("alice", "bob")
     mallory, = lab.internet("mallory")
+    alice.machine.segment()
     with Capture(alice.machine) as capture:
         assert ping(alice, bob.ip4, count=30, interval=0.002).lost == 0
     real = [view.payload for view in map(Datagram.parse, capture.frames)
