@@ -195,7 +195,7 @@ void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *can
 	node->candidate_count = count;
 	sm_list_for_each_safe(pos, after,
 			      &node->peers) if (SM_LIST_ENTRY(pos, struct sm_peer, entry)->active)
-		sm_link_send_endpoints(SM_LIST_ENTRY(pos, struct sm_peer, entry), now_us);
+		sm_message_send_endpoints(SM_LIST_ENTRY(pos, struct sm_peer, entry), now_us);
 }
 
 void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self)
@@ -433,7 +433,7 @@ uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us)
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
 		if (second) /* before the sessions' turn: one that drains no more has things to do */
-			sm_link_follow(peer, now_us);
+			sm_contention_follow(peer, now_us);
 		for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++)
 			if (peer->session[i])
 				sm_peer_session_tick(peer, peer->session[i], second, now_us);
