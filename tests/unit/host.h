@@ -15,7 +15,7 @@ struct host_conn {
 	struct sm_link *link; /* NULL: refused */
 	bool closed;          /* by the node, or lost */
 	size_t len;
-	uint8_t sent[16384]; /* by the node */
+	uint8_t sent[4096]; /* by the node */
 };
 
 struct host {
