@@ -8,7 +8,8 @@
 # usage: bench.sh [--quick] [--rounds N] [--set SECTION.KEY=VALUE]... [PART...]
 #        bench.sh --markdown | --write-doc      tables of the last run, printed
 #                                               or put into docs/PERFORMANCE.md
-#   PART      handshake, memory, latency, tcp, udp, startup, perf; default: all
+#   PART      handshake, memory, latency, tcp, udp, startup, perf, impair (what the
+#             impairment tool carries), micro (single steps); default: all
 #   SM_BUILD  build folder to measure (default: build)
 set -eu
 unset CDPATH
