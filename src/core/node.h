@@ -65,7 +65,8 @@ struct sm_endpoint_set {
 /**
  * struct sm_node_ops - What the node asks of its host; none may call back into the node
  * @dial:       connect to one address; answered by sm_node_on_link_open() or sm_node_on_dial_failed()
- * @resolve:    look the peer's configured endpoints up again; answered by sm_node_on_resolved()
+ * @resolve:    look the peer's configured endpoints up again; answered by sm_node_on_resolved(), unless it
+ *              fails at once
  * @conn_send:  queue bytes on a connection; Return: 0, -errno (then it will be closed)
  * @conn_close: flush, then close; the handle is not used any more by the node
  * @datagram:   send one sealed packet
@@ -75,7 +76,7 @@ struct sm_endpoint_set {
  */
 struct sm_node_ops {
 	int (*dial)(void *host, uint16_t port, const struct sm_addr *to);
-	void (*resolve)(void *host, uint16_t port);
+	int (*resolve)(void *host, uint16_t port);
 	int (*conn_send)(void *host, void *conn, const void *data, size_t len);
 	void (*conn_close)(void *host, void *conn);
 	int (*datagram)(void *host, const struct sm_addr *to, const struct sm_addr *from,

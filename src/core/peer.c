@@ -219,21 +219,31 @@ static void dial_begin(struct sm_peer *peer, const struct sm_endpoint_set *resol
 	dial_next_address(peer, now_us);
 }
 
-void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us)
+/* The answer may come later; where none can, what is known without it is tried. */
+static void look_up(struct sm_peer *peer, uint64_t now_us)
 {
 	static const struct sm_endpoint_set none;
+	int err = 0;
 
+	if (peer->has_endpoints)
+		err = peer->node->ops.resolve(peer->node->host, peer->port);
+	peer->resolving = peer->has_endpoints && !err;
+	if (peer->resolving)
+		return;
+	if (err)
+		snprintf(peer->last_error, sizeof(peer->last_error), "cannot resolve: %s",
+			 strerror(-err));
+	dial_begin(peer, &none, now_us);
+}
+
+void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us)
+{
 	if (now_us < peer->dial_at_us || peer->in_dial || peer->resolving)
 		return;
 	peer->dial_at_us = SM_NEVER;
 	if ((peer->live || is_greeting(peer)) && !peer->renew)
 		return;
-	if (peer->has_endpoints) {
-		peer->resolving = true;
-		peer->node->ops.resolve(peer->node->host, peer->port);
-	} else {
-		dial_begin(peer, &none, now_us);
-	}
+	look_up(peer, now_us);
 	sm_peer_update_state(peer, now_us);
 }
 

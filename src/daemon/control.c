@@ -65,9 +65,9 @@ static int op_dial(void *host, uint16_t port, const struct sm_addr *to)
 	return err;
 }
 
-static void op_resolve(void *host, uint16_t port)
+static int op_resolve(void *host, uint16_t port)
 {
-	sm_resolve_peer(host, port);
+	return sm_resolve_peer(host, port);
 }
 
 static int op_conn_send(void *host, void *conn, const void *data, size_t len)

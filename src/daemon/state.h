@@ -135,7 +135,8 @@ void sm_control_recheck(struct sm_daemon *d);
 SM_MUST_CHECK int sm_reload(struct sm_daemon *d, char *ret_note, char *error);
 
 /* resolve.c */
-void sm_resolve_peer(struct sm_daemon *d, uint16_t port);
+/** sm_resolve_peer() - Begin to look its endpoints up; Return: 0, -ENOMEM: then nothing follows */
+SM_MUST_CHECK int sm_resolve_peer(struct sm_daemon *d, uint16_t port);
 /** sm_resolve_deliver() - Hand finished ones to the node, from the loop */
 void sm_resolve_deliver(struct sm_daemon *d);
 

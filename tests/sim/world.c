@@ -164,7 +164,7 @@ static void resolved(struct sim_world *w, struct sim_event *e)
 	sim_kick(n);
 }
 
-static void op_resolve(void *host, uint16_t port)
+static int op_resolve(void *host, uint16_t port)
 {
 	struct sim_node *n = host;
 	struct sim_event *e = sim_event_new(n->w, 200 + rng_below(&n->w->rng, 2000), resolved, 0);
@@ -173,6 +173,7 @@ static void op_resolve(void *host, uint16_t port)
 	e->life = n->life;
 	e->n = port;
 	n->counts.resolves++;
+	return 0;
 }
 
 static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,

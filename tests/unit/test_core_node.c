@@ -307,6 +307,43 @@ static void test_probe_amplifies_nothing(void **state)
 	}
 }
 
+static void pass_time(struct host *h, uint64_t us)
+{
+	const uint64_t until_us = h->now_us + us;
+
+	for (; h->now_us < until_us; h->now_us += 10 * SM_MSEC_US)
+		assert_true(sm_node_tick(h->node, h->now_us) > h->now_us);
+}
+
+/* A look-up that cannot even begin is tried again, and what is known without it is dialled. */
+static void test_resolve_fails(void **state)
+{
+	const struct sm_peer_config config = {.name = "peer", .has_endpoints = true};
+	const struct sm_peer *peer;
+	struct host *h = node_new();
+	struct sm_msg dialable = hello;
+	struct sm_link *link;
+
+	(void)state;
+	h->resolve_err = -ENOMEM;
+	assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
+	peer = sm_node_find_peer(h->node, "peer");
+	pass_time(h, 5 * SM_SEC_US);
+	assert_in_range(h->resolves, 4, 20); /* with back-off */
+	assert_int_equal(h->dials, 0);
+	assert_int_equal(peer->state, SM_PEER_BACKOFF);
+	assert_non_null(strstr(peer->last_error, strerror(ENOMEM)));
+
+	dialable.hello.control_port = SM_CONTROL_PORT;
+	link = host_open(h, 0, false);
+	say(h, 0, link, &dialable);
+	say(h, 0, link, &ready);
+	sm_node_on_link_lost(h->node, link, "lost", h->now_us);
+	pass_time(h, 5 * SM_SEC_US);
+	assert_int_equal(h->dials, 1);
+	host_free(h);
+}
+
 static void test_remote_is_known(void **state)
 {
 	static const uint8_t ip[4] = {192, 0, 2, 1}, other[4] = {192, 0, 2, 2};
@@ -428,6 +465,7 @@ int main(void)
 		cmocka_unit_test(test_renewal_repeated),
 		cmocka_unit_test(test_probe_amplifies_nothing),
 		cmocka_unit_test(test_remote_is_known),
+		cmocka_unit_test(test_resolve_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
