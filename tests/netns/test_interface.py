@@ -259,7 +259,7 @@ def test_tun(lab):
     # an address that no certificate gives to the sender does not come in
     carol.machine.ip("addr add 10.61.0.99/32 dev lo")
     before = carol.drops().get("source_ip", 0) + bob.drops().get("source_ip", 0)
-    assert ping(carol, bob.ip4, count=3, deadline=0.2, options=("-I", "10.61.0.99")).received == 0
+    assert ping(carol, bob.ip4, count=3, deadline=0.2, source="10.61.0.99").received == 0
     assert carol.drops().get("source_ip", 0) + bob.drops().get("source_ip", 0) >= before + 3
 
     # routes leave with their peer
