@@ -123,13 +123,17 @@ const char *sm_peer_name(const struct sm_peer *peer)
 	return peer->name;
 }
 
-bool sm_node_is_remote(const struct sm_node *node, const struct sm_addr *addr)
+bool sm_node_is_known(const struct sm_node *node, const struct sm_addr *addr)
 {
 	const struct sm_peer *peer = NULL;
 
-	while ((peer = sm_node_next_peer(node, peer)))
+	while ((peer = sm_node_next_peer(node, peer))) {
 		if (peer->active && sm_addr_same_ip(&peer->active->path.remote, addr))
 			return true;
+		for (uint32_t i = 0; peer->has_endpoints && i < peer->resolved.count; i++)
+			if (sm_addr_same_ip(&peer->resolved.addr[i], addr))
+				return true;
+	}
 	return false;
 }
 

@@ -232,7 +232,11 @@ const struct sm_peer *sm_node_peer_by_port(const struct sm_node *node, uint16_t 
 void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer,
 		  struct sm_peer_info *ret_info);
 const char *sm_peer_name(const struct sm_peer *peer);
-/** sm_node_is_remote() - Does a session send to this IP address? Cheap: asked for each stranger */
-bool sm_node_is_remote(const struct sm_node *node, const struct sm_addr *addr);
+/**
+ * sm_node_is_known() - Does a session send to this IP address, or was a configured peer looked up to have it?
+ *
+ * Cheap: asked for each stranger. Whatever the port.
+ */
+bool sm_node_is_known(const struct sm_node *node, const struct sm_addr *addr);
 
 #endif

@@ -255,7 +255,9 @@ void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_en
 	if (!peer || !peer->resolving)
 		return;
 	peer->resolving = false;
-	if (!set->count)
+	if (set->count)
+		peer->resolved = *set;
+	else
 		snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	if ((peer->live || is_greeting(peer)) && !peer->renew)
 		sm_peer_update_state(peer, now_us);

@@ -56,8 +56,9 @@ struct sm_peer {
 	uint64_t since_us;
 
 	/* dialling */
-	struct sm_endpoint_set dial;    /* addresses to try, in turn */
-	struct sm_endpoint_set learned; /* control addresses from ENDPOINTS and live connections */
+	struct sm_endpoint_set dial;     /* addresses to try, in turn */
+	struct sm_endpoint_set resolved; /* what its endpoints were looked up to be last */
+	struct sm_endpoint_set learned;  /* control addresses from ENDPOINTS and live connections */
 	uint32_t dial_next;
 	bool resolving, in_dial;
 	uint64_t dial_at_us; /* SM_NEVER: not scheduled */

@@ -347,11 +347,12 @@ static bool known(void *arg, const struct sm_addr *addr)
 {
 	const struct sm_daemon *d = arg;
 
+	/* one that is being looked up, or is connected otherwise, has its numeric addresses all the same */
 	for (uint32_t i = 0; i < d->config->peer_count; i++)
 		for (uint32_t k = 0; k < d->config->peers[i].endpoints.count; k++)
 			if (sm_addr_same_ip(&d->config->peers[i].endpoints.endpoint[k].addr, addr))
 				return true;
-	return sm_node_is_remote(d->node, addr);
+	return sm_node_is_known(d->node, addr);
 }
 
 /* -- what the workers bring -- */

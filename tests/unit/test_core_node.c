@@ -344,22 +344,44 @@ static void test_resolve_fails(void **state)
 	host_free(h);
 }
 
+/* Addresses of a session, and those that a configured peer's endpoints were looked up to be */
 static void test_remote_is_known(void **state)
 {
-	static const uint8_t ip[4] = {192, 0, 2, 1}, other[4] = {192, 0, 2, 2};
+	const struct sm_peer_config named = {.name = "peer", .has_endpoints = true};
+	const struct sm_addr at = host_address(1, 1), elsewhere = host_address(2, 9443);
+	const struct sm_endpoint_set none = {0}, looked_up = {.addr = {host_address(2, 8443),
+								       host_address(3, 8443)},
+							      .count = 2};
 	struct host *h = node_new();
 	struct sm_link *link = host_open(h, 0, false);
-	struct sm_addr at, elsewhere;
+	uint16_t port;
 
 	(void)state;
-	assert_int_equal(sm_addr_from_ip(4, ip, 1, &at), 0); /* whatever the port */
-	assert_int_equal(sm_addr_from_ip(4, other, 9443, &elsewhere), 0);
-	assert_false(sm_node_is_remote(h->node, &at));
+	assert_false(sm_node_is_known(h->node, &at)); /* whatever the port */
 	say(h, 0, link, &hello);
-	assert_false(sm_node_is_remote(h->node, &at));
+	assert_false(sm_node_is_known(h->node, &at));
 	say(h, 0, link, &ready);
-	assert_true(sm_node_is_remote(h->node, &at));
-	assert_false(sm_node_is_remote(h->node, &elsewhere));
+	assert_true(sm_node_is_known(h->node, &at));
+	assert_false(sm_node_is_known(h->node, &elsewhere));
+	host_free(h);
+
+	h = node_new();
+	assert_int_equal(sm_node_set_peers(h->node, &named, 1, h->now_us), 0);
+	port = sm_node_find_peer(h->node, "peer")->port;
+	pass_time(h, SM_SEC_US);
+	assert_int_equal(h->resolves, 1);
+	assert_false(sm_node_is_known(h->node, &elsewhere));
+	sm_node_on_resolved(h->node, port, &looked_up, "", h->now_us);
+	assert_true(sm_node_is_known(h->node, &elsewhere));
+	assert_false(sm_node_is_known(h->node, &at));
+	sm_node_on_dial_failed(h->node, port, SM_CLOSE_NONE, "no answer", h->now_us);
+	sm_node_on_dial_failed(h->node, port, SM_CLOSE_NONE, "no answer", h->now_us);
+	pass_time(h, SM_SEC_US);
+	assert_int_equal(h->resolves, 2); /* a name server that is away changes nothing */
+	sm_node_on_resolved(h->node, port, &none, "no server answers", h->now_us);
+	assert_true(sm_node_is_known(h->node, &elsewhere));
+	assert_int_equal(sm_node_set_peers(h->node, NULL, 0, h->now_us), 0);
+	assert_false(sm_node_is_known(h->node, &elsewhere));
 	host_free(h);
 }
 
