@@ -65,7 +65,7 @@ static const struct sm_peer *resolve(void)
 	peer->last_error[0] = '\0';
 	peer->dial_at_us = SM_NEVER;
 	peer->resolving = true;
-	sm_resolve_peer(d, peer->port);
+	assert_int_equal(sm_resolve_peer(d, peer->port), 0);
 	assert_true(peer->resolving); /* never from within */
 	DAEMONS_UNTIL(&bed, !peer->resolving);
 	return peer;
@@ -186,16 +186,16 @@ static void test_nobody_waits(void **state)
 
 	(void)state;
 	set_endpoints(list);
-	sm_resolve_peer(d, port);
-	sm_resolve_peer(d, port); /* twice */
-	sm_resolve_peer(d, 77);   /* a port without a peer */
+	assert_int_equal(sm_resolve_peer(d, port), 0);
+	assert_int_equal(sm_resolve_peer(d, port), 0); /* twice */
+	assert_int_equal(sm_resolve_peer(d, 77), 0);   /* a port without a peer */
 	sm_peer_free(peer);
-	sm_resolve_peer(d, port);
+	assert_int_equal(sm_resolve_peer(d, port), 0);
 	for (unsigned i = 0; i < 100; i++)
 		daemons_turn(&bed);
 	assert_true(sm_list_empty(&d->resolutions));
 	assert_int_equal(sm_control_set_peers(d), 0);
-	sm_resolve_peer(d, port);
+	assert_int_equal(sm_resolve_peer(d, port), 0);
 	d->stopping = true;
 	sm_resolve_deliver(d); /* frees what is there; the name's answer comes while it closes */
 	assert_true(sm_list_empty(&d->resolutions));
