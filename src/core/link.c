@@ -213,6 +213,8 @@ static struct sm_link *refuse(struct sm_node *node, void *conn, const struct sm_
 static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm_identity *id,
 					   uint64_t now_us)
 {
+	const struct sm_node_event event = {.type = SM_NODE_IDENTIFIED, .peer = peer};
+
 	if (peer->has_identity &&
 	    memcmp(peer->identity.fingerprint, id->fingerprint, SM_FINGERPRINT_LEN) != 0) {
 		if (id->not_before < peer->identity.not_before)
@@ -225,6 +227,7 @@ static enum sm_close_reason adopt_identity(struct sm_peer *peer, const struct sm
 	if (sm_ident_mac(id->node_id, &peer->mac))
 		return SM_CLOSE_INTERNAL;
 	peer->has_identity = true;
+	sm_node_tell(peer->node, &event);
 	return SM_CLOSE_NONE;
 }
 

@@ -37,6 +37,7 @@ const char *sm_peer_state_name(enum sm_peer_state state);
 
 enum sm_node_event_type {
 	SM_NODE_PEER_STATE,  /* peer, from, to */
+	SM_NODE_IDENTIFIED,  /* peer: a certificate of it was accepted; it may be a renewed one */
 	SM_NODE_SESSION_UP,  /* peer: a session is ready to carry data */
 	SM_NODE_LINK_CLOSED, /* peer, reason, by_peer, text */
 	SM_NODE_REKEYED,     /* peer, number: the new epoch */

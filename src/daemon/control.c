@@ -217,21 +217,27 @@ static void count_closed(struct sm_daemon *d, const struct sm_node_event *e)
 	(e->by_peer ? d->closed_by_peer : d->closed_by_us)[reason]++;
 }
 
+static bool is_connected(enum sm_peer_state state)
+{
+	return state == SM_PEER_UP || state == SM_PEER_SILENT;
+}
+
 static void op_event(void *host, const struct sm_node_event *e)
 {
 	struct sm_daemon *d = host;
 	struct sm_peer_info info = {0};
 	char addr[SM_ADDR_STRLEN];
-	bool connected;
 
 	if (e->peer)
 		sm_peer_info(d->node, e->peer, &info);
 	switch (e->type) {
 	case SM_NODE_PEER_STATE:
-		connected = e->to == SM_PEER_UP || e->to == SM_PEER_SILENT;
-		if (info.has_identity || !connected) /* a revoked one has none any more */
-			sm_device_route_peer(d, &info, connected);
+		if (info.has_identity || !is_connected(e->to)) /* a revoked one has none any more */
+			sm_device_route_peer(d, &info, is_connected(e->to));
 		log_state(d, e, &info);
+		break;
+	case SM_NODE_IDENTIFIED:
+		sm_device_route_peer(d, &info, is_connected(info.state));
 		break;
 	case SM_NODE_SESSION_UP:
 		log_session(d, &info, &e->addr);
@@ -793,6 +799,7 @@ void sm_control_close(struct sm_daemon *d)
 		sm_conn_set_free(d->conns);
 	sm_plane_free(d->plane); /* retires the last picture */
 	sm_node_free(d->node);
+	sm_device_unroute(d);
 	free(d->ports);
 	d->conns = NULL;
 	d->plane = NULL;

@@ -244,7 +244,7 @@ static const char *const event_names[] = {
 	[SM_NODE_PEER_STATE] = "state",   [SM_NODE_SESSION_UP] = "session up",
 	[SM_NODE_LINK_CLOSED] = "closed", [SM_NODE_REKEYED] = "rekeyed",
 	[SM_NODE_PATH_MOVED] = "moved",   [SM_NODE_REFUSED] = "refused",
-	[SM_NODE_PROTOCOL] = "protocol",
+	[SM_NODE_PROTOCOL] = "protocol",  [SM_NODE_IDENTIFIED] = "identified",
 };
 
 static void op_event(void *host, const struct sm_node_event *event)
