@@ -32,6 +32,11 @@ static void keep_log(void *arg, enum sm_log_level level, const char *text)
 	b->log_len = SM_MIN(b->log_len + (size_t)n, sizeof(b->log) - 1);
 }
 
+void daemons_log_keep(struct daemons *b)
+{
+	sm_log_set_sink(keep_log, b);
+}
+
 bool daemons_logged(const struct daemons *b, const char *part)
 {
 	return strstr(b->log, part);
@@ -122,7 +127,7 @@ void daemons_init(struct daemons *b)
 
 	memset(b, 0, sizeof(*b));
 	signal(SIGPIPE, SIG_IGN);
-	sm_log_set_sink(keep_log, b);
+	daemons_log_keep(b);
 	assert_int_equal(sm_crypto_init(), 0);
 	snprintf(b->dir, sizeof(b->dir), "/tmp/sm-daemons-XXXXXX");
 	assert_non_null(mkdtemp(b->dir));

@@ -85,6 +85,8 @@ bool daemons_is_up(struct daemons *b, unsigned i, const char *name);
 /** daemons_connect() - Turn until both daemons see each other up */
 void daemons_connect(struct daemons *b, unsigned i, unsigned k);
 
+/** daemons_log_keep() - Keep what is logged from now on; daemons_init() does so too */
+void daemons_log_keep(struct daemons *b);
 bool daemons_logged(const struct daemons *b, const char *part);
 unsigned daemons_log_count(const struct daemons *b, const char *part);
 void daemons_log_clear(struct daemons *b);
