@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """docs/PROTOCOL.md by itself: its test vectors, computed from its words alone.
 
-Nothing of ours runs here. The layouts are written down a second time, the cryptography is that of the
-`openssl` program (3.5 or newer) and of Python's library; GCM and the AEAD of RFC 8439 are put together
-from their parts. tests/unit/test_crypto_vectors.c holds the same vectors against the code, so the two
+Nothing of ours runs here: the protocol is written down a second time in paper.py. tests/unit/test_crypto_vectors.c holds the same vectors against the code, so the two
 agree byte by byte. The table of constants is compared with src/wire/const.h.
 
 Environment: SM_OPENSSL, the program; SM_SOURCE, the checkout.
@@ -11,18 +9,17 @@ Environment: SM_OPENSSL, the program; SM_SOURCE, the checkout.
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import re
 import struct
-import subprocess
 
 import pytest
 
+from paper import (AES256GCM, CHACHA20POLY1305, CLIENT_TO_SERVER, FRAME, PART, PROBE, SERVER_TO_CLIENT, STREAM,
+                   Lane, address, expand, expand_label, extract, first_secret, labelled, mac_of, message,
+                   next_secret, node_id, seal_chacha, seal_gcm, ula_of)
+
 SOURCE = os.environ.get("SM_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
-OPENSSL = os.environ.get("SM_OPENSSL") or "openssl"
-CLIENT_TO_SERVER, SERVER_TO_CLIENT = 0, 1
-AES256GCM, CHACHA20POLY1305 = 0, 1
 
 
 def read(path):
@@ -60,87 +57,6 @@ def count_up(first, length):
     return bytes((first + i) % 256 for i in range(length))
 
 
-# --- cryptography from its parts ---
-
-
-def openssl(*args, stdin=b""):
-    done = subprocess.run([OPENSSL, *args], input=stdin, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 0, f"openssl {' '.join(args)}: {done.stderr.decode()}"
-    return done.stdout
-
-
-def hkdf(mode, length, **options):
-    """RFC 5869 with SHA-384 by the openssl program"""
-    words = [word for name, value in options.items() if value
-             for word in ("-kdfopt", f"hex{name}:{value.hex()}")]
-    return openssl("kdf", "-binary", "-keylen", str(length), "-kdfopt", "digest:SHA384", "-kdfopt",
-                   f"mode:{mode}", *words, "HKDF")
-
-
-def extract(salt, ikm):
-    return hkdf("EXTRACT_ONLY", 48, key=ikm, salt=salt)
-
-
-def expand(secret, info, length):
-    return hkdf("EXPAND_ONLY", length, key=secret, info=info)
-
-
-def expand_label(secret, label, context, length):
-    """RFC 8446, 7.1"""
-    label = b"tls13 " + label
-    return expand(secret, struct.pack(">HB", length, len(label)) + label +
-                  struct.pack("B", len(context)) + context, length)
-
-
-def xor(a, b):
-    return bytes(x ^ y for x, y in zip(a, b))
-
-
-def cipher(name, key, iv, data):
-    return openssl("enc", f"-{name}", "-K", key.hex(), "-iv", iv.hex(), "-nopad", stdin=data)
-
-
-def gf_multiply(x, y):
-    """In GF(2^128) with the bits of NIST SP 800-38D, 6.3"""
-    product = 0
-    for bit in range(127, -1, -1):
-        if y >> bit & 1:
-            product ^= x
-        x = x >> 1 ^ (0xe1 << 120 if x & 1 else 0)
-    return product
-
-
-def padded(data):
-    return data + bytes(-len(data) % 16)
-
-
-def seal_gcm(key, nonce, ad, data):
-    """NIST SP 800-38D, 7.1, with AES-CTR as the only piece that is not written here"""
-    subkey = int.from_bytes(cipher("aes-256-ctr", key, bytes(16), bytes(16)), "big")
-    stream = cipher("aes-256-ctr", key, nonce + struct.pack(">I", 1), bytes(16) + data)
-    mask, sealed = stream[:16], stream[16:]
-    state = 0
-    whole = padded(ad) + padded(sealed) + struct.pack(">QQ", 8 * len(ad), 8 * len(sealed))
-    for at in range(0, len(whole), 16):
-        state = gf_multiply(state ^ int.from_bytes(whole[at:at + 16], "big"), subkey)
-    return sealed + xor(mask, state.to_bytes(16, "big"))
-
-
-def seal_chacha(key, nonce, ad, data):
-    """RFC 8439, 2.8"""
-    def stream(counter, text):
-        return cipher("chacha20", key, struct.pack("<I", counter) + nonce, text)
-
-    sealed = stream(1, data)
-    whole = padded(ad) + padded(sealed) + struct.pack("<QQ", len(ad), len(sealed))
-    tag = openssl("mac", "-binary", "-macopt", f"hexkey:{stream(0, bytes(32)).hex()}", "-in", "-",
-                  "Poly1305", stdin=whole)
-    return sealed + tag
-
-
-SEAL = {AES256GCM: seal_gcm, CHACHA20POLY1305: seal_chacha}
-
-
 def test_the_parts_make_known_aeads():
     """McGrew and Viega's test case 16; RFC 8439, 2.8.2"""
     key = bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2)
@@ -159,17 +75,11 @@ def test_the_parts_make_known_aeads():
 # --- "Identity" ---
 
 
-def labelled(label, *pieces):
-    return hashlib.sha256(b"shadowmesh/1 " + label + b"".join(pieces)).digest()
-
-
 def check_identity(who, network, subject):
-    node = labelled(b"node", network, subject)[:16]
-    mac = bytearray(labelled(b"mac", node)[:6])
-    mac[0] = mac[0] & 0xfc | 0x02
+    node = node_id(network, subject)
     expect(f"{who}_node_id", node)
-    expect(f"{who}_mac", bytes(mac))
-    expect(f"{who}_ula", b"\xfd" + labelled(b"ula", network)[:7] + labelled(b"iid", node)[:8])
+    expect(f"{who}_mac", mac_of(node))
+    expect(f"{who}_ula", ula_of(network, node))
 
 
 def test_identity():
@@ -195,16 +105,6 @@ def test_access_key():
 # --- "Control messages" ---
 
 
-def message(kind, value):
-    return struct.pack(">HH", kind, len(value)) + value
-
-
-def address(text, port, between=b""):
-    """family (8), port (16), ip; ENDPOINTS has the control port between the last two"""
-    ip = ipaddress.ip_address(text)
-    return struct.pack(">BH", ip.version, port) + between + ip.packed
-
-
 def test_control_messages():
     expect("hello", message(0x8001, struct.pack(">HBBBBHHHIQQ", 1, 1, 0b11, 0, 2, 9443, 8443, 1500,
                                                 0xa1b20003, 0x1122334455667788, 0b1)))
@@ -221,39 +121,38 @@ def test_control_messages():
 # --- "Key schedule", "Data packets", and the bodies ---
 
 
-def check_packet(name, secret, direction, suite, epoch, lane, session, number, body, kind):
-    tail = struct.pack(">BBIB", direction, suite, epoch, lane)
-    key = expand(secret, b"shadowmesh/1 key" + tail, 32)
-    iv = expand(secret, b"shadowmesh/1 iv" + tail, 12)
-    header = struct.pack(">BBBBIQ", 0x80, epoch % 256, lane, 0, session, number)
+def check_packet(name, lane, session, number, body, kind):
     content = body + bytes([kind])
-    expect(f"{name}_key", key)
-    expect(f"{name}_iv", iv)
+    expect(f"{name}_key", lane.key)
+    expect(f"{name}_iv", lane.iv)
     expect(f"{name}_content", content)
-    nonce = xor(iv, bytes(4) + struct.pack(">Q", number))
-    expect(f"{name}_datagram", header + SEAL[suite](key, nonce, header, content))
+    datagram = lane.seal(session, number, content)
+    expect(f"{name}_datagram", datagram)
+    assert lane.open(datagram) == (number, content)
+    assert lane.open(datagram[:-1] + bytes([datagram[-1] ^ 1])) is None
 
 
 def test_key_schedule_and_packets():
-    secret = extract(b"shadowmesh/1 epoch", count_up(0x60, 48))
+    secret = first_secret(count_up(0x60, 48))
     expect("secret_0", secret)
     frame = bytes.fromhex("020000000002" "020000000001" "88b5") + b"hi"
-    check_packet("frame", secret, CLIENT_TO_SERVER, AES256GCM, 0, 1, 0xa1b20003, 0x0102, frame, 1)
+    check_packet("frame", Lane(secret, CLIENT_TO_SERVER, AES256GCM, 0, 1), 0xa1b20003, 0x0102, frame, FRAME)
 
     request = message(0x8007, struct.pack(">I", 1) + b"\x11" * 1665)
     reply = message(0x8008, struct.pack(">I", 1) + b"\x22" * 1665)
-    secret = extract(secret, count_up(0x90, 80) + hashlib.sha384(request + reply).digest())
+    secret = next_secret(secret, count_up(0x90, 80), request, reply)
     expect("secret_1", secret)
     probe = struct.pack(">BQ", 0, 0x0102030405060708).ljust(28, b"\0")
-    check_packet("probe", secret, SERVER_TO_CLIENT, CHACHA20POLY1305, 1, 0, 0x0badcafe, 7, probe, 4)
+    check_packet("probe", Lane(secret, SERVER_TO_CLIENT, CHACHA20POLY1305, 1, 0), 0x0badcafe, 7, probe, PROBE)
 
 
 def test_bodies():
-    expect("part_content", b"piece" + struct.pack(">BBH", 1, 3, 0) + b"\x02")
+    expect("part_content", b"piece" + struct.pack(">BBH", 1, 3, 0) + bytes([PART]))
     expect("segment_content", struct.pack(">II", 0xfffffff0, 0x00000100) +
-           message(0x0005, struct.pack(">Q", 0x0102030405060708)) + b"\x03")
+           message(0x0005, struct.pack(">Q", 0x0102030405060708)) +
+           bytes([STREAM]))
     expect("answer_content", struct.pack(">BQ", 1, 0x0102030405060708) + address("2001:db8::7", 9443) +
-           b"\x04")
+           bytes([PROBE]))
 
 
 def test_no_vector_is_left_over():
