@@ -2,6 +2,7 @@
 /*
  * Configurations that are fine, and many that are not, with the words in which that is said.
  */
+#include "core/snapshot.h"
 #include "daemon/config.h"
 
 #include <setjmp.h>
@@ -467,6 +468,10 @@ static void test_odd_files(void **state)
 	free(text);
 }
 
+/* What is accepted here finds a place in the node. */
+static_assert(SM_CONFIG_PEERS_MAX == SM_PORT_MAX - 1,
+	      "a port for each peer, and one for ourselves");
+
 static void test_limits(void **state)
 {
 	const size_t room = 1 << 20;
@@ -480,7 +485,7 @@ static void test_limits(void **state)
 		len += (size_t)sprintf(text + len, "[Peer]\nName = p%u\n", i);
 	assert_int_equal(parse(text, &cfg), -EINVAL);
 	assert_int_equal(errors.count, 1);
-	assert_string_equal(errors.text[0], "f:8199: [Peer]: more than 4096 peers");
+	assert_string_equal(errors.text[0], "f:8197: [Peer]: more than 4095 peers");
 	len = (size_t)sprintf(text, CA_NET "[Peer]\nName = b\nEndpoint = e0");
 	for (uint32_t i = 1; i <= SM_CONFIG_ENDPOINTS_MAX; i++)
 		len += (size_t)sprintf(text + len, ",e%u", i);
