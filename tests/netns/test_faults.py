@@ -497,6 +497,16 @@ def test_card_down_and_up(lab):
     assert alice.peer(bob)["session"]["rekeys"] == 0
 
 
+def check_crosses(a, b, size):
+    """Echoes of that size come back, but for those that found no room beside the TCP in a card's queue."""
+    while True:
+        before = card_drops(a, "tx") + card_drops(b, "tx")
+        result = ping(a, b.ip4, count=2, size=size, df=True)
+        assert result.lost <= card_drops(a, "tx") + card_drops(b, "tx") - before, result.text
+        if result.received:
+            break
+
+
 def test_underlay_mtu_changes(lab):
     """The network's MTU is lowered at both ends while TCP runs both ways, and raised again; full frames and
     those just above and below the limit cross all the time."""
@@ -514,7 +524,7 @@ def test_underlay_mtu_changes(lab):
             for a, b in ((alice, bob), (bob, alice)):
                 wait_for(lambda a=a, b=b, mtu=mtu: a.peer(b)["path"]["mtu"] == mtu, what=f"{a} to notice")
                 for size in (1472, *range(1150, 1473, 23)):
-                    assert ping(a, b.ip4, count=2, size=size, df=True).lost == 0
+                    check_crosses(a, b, size)
     for transfer in transfers:
         transfer.end()
 

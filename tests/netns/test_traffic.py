@@ -253,6 +253,10 @@ def test_no_cipher_in_common(lab):
     assert not alice.is_up(bob) and not bob.is_up(alice)
 
 
+def dropped_by_name(a, b):
+    return card_drops(a, "tx") + sum(a.drops().values()) + sum(b.drops().values()) + card_drops(b, "rx")
+
+
 @pytest.mark.parametrize("workers", [(2, 2), (4, 4), (1, 3)])
 def test_several_workers(lab, workers):
     alice, bob = lab.mesh("alice", "bob", each={
@@ -263,10 +267,12 @@ def test_several_workers(lab, workers):
         assert len(queues) >= n
     # a flow stays on one queue and keeps its order
     for a, b in ((alice, bob), (bob, alice)):
+        before = dropped_by_name(a, b)
         arrived = udp_numbered(a, b, b.ip4, count=1000, size=1000, pause=0, window=1000)
         assert arrived == sorted(set(arrived))
-        # as many as the queue holds even if nobody read meanwhile; a few places are for the kernel's own
-        assert len(arrived) >= a.machine.ip_json("link show smesh0")[0]["txqlen"] - 20
+        # the card's queue is finite, and that between two workers (128); what does not fit is counted
+        assert len(arrived) >= 100
+        assert len(arrived) + dropped_by_name(a, b) - before >= 1000
         assert ping(a, b.ip4, count=100, interval=0.002).lost == 0
     problems = []
 
