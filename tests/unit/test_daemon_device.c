@@ -338,7 +338,6 @@ static void test_tun_routes(void **state)
 	for (unsigned round = 0; round < 2; round++) {
 		assert_false(has_route("10.90.1.1"));
 		sm_device_route_peer(d, &info, true);
-		assert_true(d->ports[5].routed);
 		assert_int_equal(d->ports[5].route_count, 4);
 		sm_device_route_peer(d, &info, true); /* once is enough */
 		assert_int_equal(d->ports[5].route_count, 4);
@@ -348,12 +347,22 @@ static void test_tun_routes(void **state)
 		assert_false(has_route("10.91.0.4")); /* the host, not its subnet */
 		assert_true(has_route("fd91::3"));
 		sm_device_route_peer(d, &info, false);
-		assert_false(d->ports[5].routed);
+		assert_int_equal(d->ports[5].route_count, 0);
 		assert_false(has_route("10.90.1.1"));
 		assert_false(has_route("fd91::3"));
 		assert_true(has_route("10.70.0.3"));
 		sm_device_route_peer(d, &info, false);
 	}
+	/* a renewed certificate: one prefix stays, one goes, one comes */
+	sm_device_route_peer(d, &info, true);
+	assert_int_equal(sm_prefix_parse("10.92.0.0/16", &id.prefixes[0]), 0);
+	sm_device_route_peer(d, &info, true);
+	assert_int_equal(d->ports[5].route_count, 4);
+	assert_false(has_route("10.90.1.1"));
+	assert_true(has_route("10.92.1.1"));
+	assert_true(has_route("fd90::1"));
+	sm_device_route_peer(d, &info, false);
+	assert_int_equal(sm_prefix_parse("10.90.0.0/16", &id.prefixes[0]), 0);
 	/* one that another interface has is not taken from it, the others are set */
 	assert_int_equal(system("ip route add 10.90.0.0/16 dev lo"), 0);
 	daemons_log_clear(&journal);
