@@ -333,7 +333,7 @@ def netns(tally, kind):
         return
     folder = build(tally, kind)
     if folder:
-        run_pytest(tally, folder, "tests/netns", 600)
+        run_pytest(tally, folder, "tests/netns", 1800)
 
 
 def suite_scripts(tally):
