@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fixture "lab", the logs of a failed test's daemons, and an end that leaves nothing behind."""
+"""The fixtures "lab" and "house", the logs of a failed test's daemons, and an end that leaves nothing behind."""
 
 import os
 import signal
@@ -58,3 +58,11 @@ def lab():
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def house(whole_house):
+    """A module's whole_house (strangers.House), left as it was found by each of its tests."""
+    yield whole_house
+    whole_house.send_home()
+    whole_house.check()

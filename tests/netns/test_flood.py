@@ -50,13 +50,6 @@ def whole_house(tmp_path_factory):
     made.close()
 
 
-@pytest.fixture
-def house(whole_house):
-    yield whole_house
-    whole_house.send_home()
-    whole_house.check()
-
-
 def addresses(count, first=(203 << 24) + (64 << 8)):
     return [socket.inet_ntoa((first + 1 + i % 16382).to_bytes(4, "big")) for i in range(count)]
 

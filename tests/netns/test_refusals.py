@@ -37,13 +37,6 @@ def whole_house(tmp_path_factory):
     made.close()
 
 
-@pytest.fixture
-def house(whole_house):
-    yield whole_house
-    whole_house.send_home()
-    whole_house.check()
-
-
 # --- certificates: openssl shows them to alice, as client and as server ---
 
 CERTIFICATES = {

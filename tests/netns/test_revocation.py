@@ -36,13 +36,6 @@ def whole_house(tmp_path_factory):
     made.close()
 
 
-@pytest.fixture
-def house(whole_house):
-    yield whole_house
-    whole_house.send_home()
-    whole_house.check()
-
-
 def revoke(house, name):
     """The CA's list names it; nobody knows yet. Gives the list's number."""
     return int(re.search(r"list number (\d+)", house.authority.run("revoke", name))[1])
