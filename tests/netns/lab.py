@@ -76,7 +76,7 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = itertools.count(1)
 idents = itertools.count(os.getpid())  # of ICMP echoes
-STALL = 0.02  # seconds by which a sleeper may wake too late
+STALL = 0.01  # seconds by which a sleeper may wake too late
 
 
 # --- waiting ---
@@ -87,7 +87,7 @@ def watch_stalls():
 
     On a virtual machine that shares its CPUs, seconds may pass in which nothing runs. They say nothing
     about the daemons, and must not count against them. A stall that is not over yet counts too: behind it we
-    may run sooner than they do.
+    may run sooner than they do. So now() may stand still, but never goes back.
     """
     cpus = sorted(os.sched_getaffinity(0))
     form = struct.Struct("dd")  # when it wants to wake next, how late it has been in all
@@ -105,14 +105,12 @@ def watch_stalls():
                 form.pack_into(shared, form.size * index, due, total)
                 time.sleep(0.01)
                 late = time.monotonic() - due
-                if late > STALL:
-                    total += late
+                total += max(0.0, late - STALL)
             os._exit(0)
 
     def stalled_for():
         at = time.monotonic()
-        return max(total + (at - due if at - due > STALL else 0.0)
-                   for due, total in form.iter_unpack(shared[:]))
+        return max(total + max(0.0, at - due - STALL) for due, total in form.iter_unpack(shared[:]))
 
     return stalled_for
 
