@@ -39,8 +39,8 @@ static int tear_down(void **state)
 /* n1 listens, n0 dials it; each with lines of its own */
 static void open_pair(struct daemons_conf first, struct daemons_conf second)
 {
-	first.dials = 1u << 1;
-	second.peers = 1u << 0;
+	first.dials |= 1u << 1;
+	second.peers |= 1u << 0;
 	daemons_configure(&bed, 0, first);
 	daemons_configure(&bed, 1, second);
 	daemons_open(&bed, 1);
@@ -313,6 +313,152 @@ static void test_recheck(void **state)
 	assert_false(daemons_is_up(&bed, 0, "n1"));
 }
 
+/* Both dial at once: one connection survives, and nobody logs it as a fault. */
+static void test_both_dial(void **state)
+{
+	const struct sm_conn_counts *counts[2];
+
+	(void)state;
+	open_pair(CONF(.more = "[Log]\nLevel = debug\n"), CONF(.dials = 1u << 0));
+	for (unsigned i = 0; i < 2; i++)
+		counts[i] = sm_conn_set_counts(bed.n[i].d.conns);
+	DAEMONS_UNTIL(&bed, counts[0]->open == 1 && counts[1]->open == 1 && !counts[0]->dialling &&
+				    !counts[1]->dialling && !counts[0]->unfinished &&
+				    !counts[1]->unfinished);
+	assert_true(daemons_is_up(&bed, 0, "n1") && daemons_is_up(&bed, 1, "n0"));
+	assert_false(daemons_logged(&bed, "warn: "));
+}
+
+/* What the node tells its host: counted, and logged in these words */
+static void test_events(void **state)
+{
+	static const struct {
+		struct sm_node_event event;
+		const char *line;
+		uint64_t by_us, by_peer; /* closed for this reason */
+	} rows[] = {
+		{{.type = SM_NODE_REFUSED, .reason = SM_CLOSE_LIMIT, .text = "eve"},
+		 "warn: refused eve (limit)",
+		 1,
+		 0},
+		{{.type = SM_NODE_PROTOCOL, .text = "half a message"},
+		 "warn: peer n1: half a message",
+		 0,
+		 0},
+		{{.type = SM_NODE_PATH_MOVED,
+		  .addr = {.family = 4, .ip = {192, 0, 2, 1}, .port = 7}},
+		 "notice: peer n1 moved to 192.0.2.1:7",
+		 0,
+		 0},
+		{{.type = SM_NODE_PEER_STATE, .from = SM_PEER_UP, .to = SM_PEER_SILENT},
+		 "warn: peer n1 is silent: probing",
+		 0,
+		 0},
+		{{.type = SM_NODE_PEER_STATE, .from = SM_PEER_SILENT, .to = SM_PEER_UP},
+		 "notice: peer n1 answers again",
+		 0,
+		 0},
+		{{.type = SM_NODE_LINK_CLOSED,
+		  .reason = SM_CLOSE_MODE,
+		  .by_peer = true,
+		  .text = "tun"},
+		 "warn: peer n1: closed by the peer: mode: tun",
+		 0,
+		 1},
+		{{.type = SM_NODE_LINK_CLOSED, .reason = SM_CLOSE_MODE, .text = ""},
+		 "warn: peer n1: closed by us: mode\n",
+		 1,
+		 0},
+		{{.type = SM_NODE_LINK_CLOSED, .reason = SM_CLOSE_DUPLICATE, .text = ""},
+		 NULL,
+		 1,
+		 0},
+		/* a reason of a version to come */
+		{{.type = SM_NODE_LINK_CLOSED, .reason = 999, .by_peer = true, .text = "x"},
+		 "warn: peer n1: closed by the peer: unknown: x",
+		 0,
+		 1},
+	};
+	struct sm_daemon *d = &bed.n[0].d;
+
+	(void)state;
+	daemons_configure(&bed, 0, CONF(.peers = 2));
+	daemons_open(&bed, 0);
+	for (size_t i = 0; i < SM_ARRAY_SIZE(rows); i++) {
+		struct sm_node_event e = rows[i].event;
+		const unsigned reason = e.reason < SM_CLOSE_REASON_COUNT ? e.reason : SM_CLOSE_NONE;
+
+		if (e.type != SM_NODE_REFUSED)
+			e.peer = daemons_peer(&bed, 0, "n1");
+		memset(d->closed_by_us, 0, sizeof(d->closed_by_us));
+		memset(d->closed_by_peer, 0, sizeof(d->closed_by_peer));
+		daemons_log_clear(&bed);
+		d->node->ops.event(d, &e);
+		if (rows[i].line ? !daemons_logged(&bed, rows[i].line) : bed.log_len)
+			fail_msg("row %zu: '%s'", i, bed.log);
+		assert_int_equal(d->closed_by_us[reason], rows[i].by_us);
+		assert_int_equal(d->closed_by_peer[reason], rows[i].by_peer);
+	}
+}
+
+/* A peer that goes on and on fills no journal: ten lines, then a few a minute. */
+static void test_log_is_limited(void **state)
+{
+	struct sm_daemon *d = &bed.n[0].d;
+	struct sm_node_event e = {.type = SM_NODE_PROTOCOL, .text = "nonsense"};
+
+	(void)state;
+	daemons_configure(&bed, 0, CONF(.peers = 6));
+	daemons_open(&bed, 0);
+	e.peer = daemons_peer(&bed, 0, "n1");
+	for (unsigned i = 0; i < 500; i++)
+		d->node->ops.event(d, &e);
+	assert_in_range(daemons_log_count(&bed, "warn: peer n1: nonsense"), 10, 20);
+	/* another peer's lines are not swallowed for it */
+	e.peer = daemons_peer(&bed, 0, "n2");
+	d->node->ops.event(d, &e);
+	assert_int_equal(daemons_log_count(&bed, "warn: peer n2: nonsense"), 1);
+	/* when there is room again, the next one says how many are missing */
+	e.peer = daemons_peer(&bed, 0, "n1");
+	d->ports[daemons_peer(&bed, 0, "n1")->port].log_limit.tokens_milli = 5000;
+	d->node->ops.event(d, &e);
+	assert_true(daemons_logged(&bed, " such lines left out)"));
+}
+
+/* Now and then: certificates are looked at again, and the service manager hears how it is. */
+static void test_housekeeping(void **state)
+{
+	struct sm_daemon *d;
+	char text[256] = "";
+	bool status = false, watchdog = false;
+	int pair[2];
+
+	(void)state;
+	open_pair(CONF(.peers = 1u << 2), CONF());
+	d = &bed.n[0].d;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
+			 0);
+	d->notify.fd = pair[1];
+	uv_timer_set_repeat(&d->housekeeping, 10);
+	assert_int_equal(uv_timer_again(&d->housekeeping), 0);
+	while (!status || !watchdog) {
+		ssize_t n;
+
+		DAEMONS_UNTIL(&bed, (n = recv(pair[0], text, sizeof(text) - 1, 0)) > 0);
+		text[n] = '\0';
+		status |= !strcmp(text, "STATUS=bed: 1 of 2 peers up");
+		watchdog |= !strcmp(text, "WATCHDOG=1");
+	}
+	/* who is not trusted any more is put out by it */
+	sm_trust_unref(d->credentials.trust);
+	assert_int_equal(sm_trust_new(d->credentials.self.network_id, &d->credentials.trust), 0);
+	DAEMONS_UNTIL(&bed, !daemons_is_up(&bed, 0, "n1"));
+	assert_int_equal(d->closed_by_us[SM_CLOSE_NOT_TRUSTED], 1);
+	d->notify.fd = -1;
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void test_signals(void **state)
 {
 	struct sm_daemon *d = &bed.n[0].d;
@@ -379,7 +525,8 @@ int main(void)
 		TEST(test_refused),       TEST(test_mtu_differs),    TEST(test_ciphers),
 		TEST(test_cipher_agreed), TEST(test_port_taken),     TEST(test_listen),
 		TEST(test_recheck),       TEST(test_too_many_peers), TEST(test_signals),
-		TEST(test_tap_gone),      TEST(test_close_early),
+		TEST(test_both_dial),     TEST(test_events),         TEST(test_log_is_limited),
+		TEST(test_housekeeping),  TEST(test_tap_gone),       TEST(test_close_early),
 	};
 
 	return cmocka_run_group_tests_name("control", tests, NULL, NULL);
