@@ -76,7 +76,8 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = itertools.count(1)
 idents = itertools.count(os.getpid())  # of ICMP echoes
-STALL = 0.01  # seconds by which a sleeper may wake too late
+TICKS = 10000     # a second
+STALL = 100       # ticks by which a sleeper may wake too late
 
 
 # --- waiting ---
@@ -87,40 +88,42 @@ def watch_stalls():
 
     On a virtual machine that shares its CPUs, seconds may pass in which nothing runs. They say nothing
     about the daemons, and must not count against them. A stall that is not over yet counts too: behind it we
-    may run sooner than they do. So now() may stand still, but never goes back.
+    may run sooner than they do. So the time that this gives a function for may stand still, but never goes
+    back.
     """
     cpus = sorted(os.sched_getaffinity(0))
-    form = struct.Struct("dd")  # when it wants to wake next, how late it has been in all
-    shared = mmap.mmap(-1, form.size * len(cpus))
-    parent = os.getpid()
+    begin, parent = time.monotonic(), os.getpid()
+    # For each CPU how late it has been in all and when it wants to wake next, in one number that is written at
+    # once: what stands there may be read at any moment, and the writer be interrupted at any.
+    shared = memoryview(mmap.mmap(-1, 8 * len(cpus))).cast("Q")
+
+    def ticks():
+        return int((time.monotonic() - begin) * TICKS)
+
     for index in range(len(cpus)):
-        form.pack_into(shared, form.size * index, time.monotonic() + 1, 0.0)
+        shared[index] = TICKS
     for index, cpu in enumerate(cpus):
         if os.fork() == 0:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.sched_setaffinity(0, {cpu})
-            total = 0.0
+            total, woken = 0, ticks()
             while os.getppid() == parent:
-                due = time.monotonic() + 0.01
-                form.pack_into(shared, form.size * index, due, total)
-                time.sleep(0.01)
-                late = time.monotonic() - due
-                total += max(0.0, late - STALL)
+                due = woken + STALL
+                shared[index] = total << 32 | due
+                time.sleep(STALL / TICKS)
+                woken = ticks()
+                total += max(0, woken - due - STALL)
             os._exit(0)
 
-    def stalled_for():
-        at = time.monotonic()
-        return max(total + max(0.0, at - due - STALL) for due, total in form.iter_unpack(shared[:]))
+    def running():
+        read = shared.tolist()
+        at = ticks()  # behind what was read: or it could go back
+        return (at - max((one >> 32) + max(0, at - (one & 0xFFFFFFFF) - STALL) for one in read)) / TICKS
 
-    return stalled_for
-
-
-stalled = watch_stalls()
+    return running
 
 
-def now():
-    """Seconds for which this machine has run: time.monotonic() without the stalls."""
-    return time.monotonic() - stalled()
+now = watch_stalls()  # Seconds for which this machine has run: time.monotonic() without the stalls
 
 
 def wait_for(condition, timeout=5.0, what="", interval=0.01):
