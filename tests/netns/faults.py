@@ -90,7 +90,8 @@ class Flow:
         return None
 
     def wait_resumed(self, since, within=RESUME):
-        took = wait_for(lambda: self.resumed(since), within + 3, f"{self} to resume")
+        wait_for(lambda: self.resumed(since) is not None, within + 3, f"{self} to resume")
+        took = self.resumed(since)
         assert took <= within * SLOW, f"{self} resumed after {took:.2f} s, {within} s were allowed"
         return took
 

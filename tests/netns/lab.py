@@ -98,7 +98,7 @@ def watch_stalls():
     shared = memoryview(mmap.mmap(-1, 8 * len(cpus))).cast("Q")
 
     def ticks():
-        return int((time.monotonic() - begin) * TICKS)
+        return (time.monotonic() - begin) * TICKS
 
     for index in range(len(cpus)):
         shared[index] = TICKS
@@ -106,12 +106,12 @@ def watch_stalls():
         if os.fork() == 0:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.sched_setaffinity(0, {cpu})
-            total, woken = 0, ticks()
+            total, woken = 0, int(ticks())
             while os.getppid() == parent:
                 due = woken + STALL
                 shared[index] = total << 32 | due
                 time.sleep(STALL / TICKS)
-                woken = ticks()
+                woken = int(ticks())
                 total += max(0, woken - due - STALL)
             os._exit(0)
 
