@@ -71,6 +71,13 @@ def inside(netns):
             setns(home.fileno())
 
 
+def make_silent(netns):
+    """A namespace whose kernel sends nothing by itself."""
+    sh("ip", "netns", "add", netns)
+    sh("ip", "netns", "exec", netns, "sh", "-c",
+       "for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done")
+
+
 class Wire:
     """Two namespaces with impair between them, and its control on standard input."""
 
@@ -82,9 +89,7 @@ class Wire:
         self.unread = b""
         try:
             for netns in self.netns.values():
-                sh("ip", "netns", "add", netns)
-                sh("ip", "netns", "exec", netns, "sh", "-c",
-                   "for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done")
+                make_silent(netns)
             self.proc = subprocess.Popen(
                 [IMPAIR, "--a", "eth0", "--b", "eth0", "--netns-a", self.netns["L"], "--netns-b",
                  self.netns["R"], "--mtu", str(mtu), "--json", "--control", "-", *options],
@@ -597,7 +602,7 @@ def test_socket_control_and_ready_fd(tmp_path):
     path = str(tmp_path / "wire.sock")
     netns = f"imp{os.getpid()}-sock"
     ready, told = os.pipe()
-    sh("ip", "netns", "add", netns)
+    make_silent(netns)
     proc = None
     try:
         with socket.socket(socket.AF_UNIX) as stale:  # left behind by a run that was killed
