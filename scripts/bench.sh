@@ -13,7 +13,8 @@
 #        bench.sh compare [--underlay plain|gro|none|loss|all] [--only NAME]...
 #                 [--quick] [--rounds N] [tcp] [udp] [small] [ping]
 #        bench.sh compare --markdown | --write-doc
-#   PART      handshake, memory, latency, tcp, udp, startup, perf; default: all
+#   PART      handshake, memory, latency, tcp, udp, startup, perf, impair (what the
+#             impairment tool carries), micro (single steps); default: all
 #   SM_BUILD  build folder to measure (default: build)
 set -eu
 unset CDPATH

@@ -24,6 +24,7 @@ TEST_ARGS (more arguments for pytest, e.g. "-k roaming -x").
 import concurrent.futures
 import glob
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -40,6 +41,7 @@ JOBS = int(os.environ.get("JOBS") or os.cpu_count() or 1)
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS") or 3)
 BUILD_SECONDS = 900
 OUTPUT_LIMIT = 20000
+FAILURE_LINES, ERROR_LINES, LINE_LIMIT = 60, 25, 500  # of what is shown of one failed pytest
 
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
@@ -135,8 +137,35 @@ def build(tally, kind):
     return None
 
 
-def read_report(path):
-    """Counts a JUnit-like report (cmocka's or pytest's): (passed, problems)."""
+def ends(lines, count):
+    """The first and the last ones where there are more than count."""
+    if len(lines) <= count:
+        return lines
+    return [*lines[:count // 2], f"[... {len(lines) - count + 1} lines ...]",
+            *lines[len(lines) - (count - count // 2 - 1):]]
+
+
+def pytest_failure(case, bad):
+    """A failed test of pytest in FAILURE_LINES: the lines of the assertion, where it was, and the ends of the
+    daemons' logs, which tests/netns/conftest.py leaves as properties."""
+    text = (bad.text or bad.get("message") or "").splitlines()
+    errors = [line for line in text if re.match(r"E( |$)", line)] or text[-ERROR_LINES:]
+    places = [line for line in text if re.match(r">|\S+\.py:\d+:", line)]
+    shown = ends(errors, ERROR_LINES) + ends(places, 10)
+    logs = [(one.get("name"), one.get("value").splitlines()) for one in case.iter("property")
+            if one.get("name", "").startswith("log of ")]
+    for at, (title, lines) in enumerate(logs):
+        room = (FAILURE_LINES - len(shown) - 1) // (len(logs) - at) - 1
+        if room > 0:
+            shown += [title + ":", *("  " + line for line in lines[-room:])]
+    return "\n".join(line[:LINE_LIMIT] for line in shown)
+
+
+def read_report(path, describe=None):
+    """Counts a JUnit-like report (cmocka's or pytest's): (passed, problems).
+
+    describe: makes the text of a problem from a test case and its failure; by default all that stands there
+    """
     passed, problems = 0, []
     # cmocka writes a document for each group, one after the other
     with open(path, errors="replace") as file:
@@ -153,6 +182,8 @@ def read_report(path):
             detail = bad[0].get("message") or bad[0].text or ""
             if bad[0].tag == "failure":
                 detail = bad[0].text or detail
+            if describe:
+                detail = "\n" + describe(case, bad[0])
             problems.append(f"{name}: {bad[0].tag}: {detail}")
     return passed, problems
 
@@ -244,11 +275,16 @@ def run_pytest(tally, folder, where, timeout):
             + shlex.split(os.environ.get("TEST_ARGS", "")), env, timeout)
         seconds = time.monotonic() - begin
         try:
-            passed, problems = read_report(report)
+            passed, problems = read_report(report, pytest_failure)
         except (OSError, ElementTree.ParseError):
             passed, problems = 0, []
-    # pytest's own output tells the failures in full
-    problems = [problem.splitlines()[0] for problem in problems]
+    if problems:
+        # whole tracebacks and logs: too long to be found again in a CI's output
+        path = os.path.join(TOP, folder, os.path.basename(where) + ".log")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(output)
+        output = "all that pytest printed: " + os.path.relpath(path, TOP)
     if status != 0 and not problems:
         problems.append(f"pytest {where}: exit status: {status}")
     elif passed + len(problems) == 0:
@@ -297,7 +333,7 @@ def netns(tally, kind):
         return
     folder = build(tally, kind)
     if folder:
-        run_pytest(tally, folder, "tests/netns", 600)
+        run_pytest(tally, folder, "tests/netns", 1800)
 
 
 def suite_scripts(tally):

@@ -116,6 +116,29 @@ out:
 	return code;
 }
 
+static int take_init_option(const struct sm_cli_command *self, int opt, void *arg)
+{
+	struct init *in = arg;
+
+	switch (opt) {
+	case OPT_DIR:
+		in->dir = optarg;
+		break;
+	case OPT_DAYS:
+		return sm_ca_parse_days(self, optarg, &in->valid_s);
+	case OPT_VALID:
+		return sm_ca_parse_valid(self, optarg, &in->valid_s);
+	case OPT_PASSPHRASE:
+		in->passphrase = true;
+		break;
+	case OPT_PASSPHRASE_FILE:
+		in->passphrase = true;
+		in->passphrase_file = optarg;
+		break;
+	}
+	return SM_EXIT_OK;
+}
+
 static int run_init(const struct sm_cli_command *self, int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -129,38 +152,13 @@ static int run_init(const struct sm_cli_command *self, int argc, char **argv)
 	};
 	struct init in = {.valid_s = CA_VALID_DEFAULT_S};
 	struct sm_ca_store store = {.lock = -1};
-	int opt = 0, code = SM_EXIT_OK;
+	int code;
 
-	while (code == SM_EXIT_OK && (opt = sm_cli_getopt(self, argc, argv, "", longs)) >= 0) {
-		switch (opt) {
-		case OPT_DIR:
-			in.dir = optarg;
-			break;
-		case OPT_DAYS:
-			code = sm_ca_parse_days(self, optarg, &in.valid_s);
-			break;
-		case OPT_VALID:
-			code = sm_ca_parse_valid(self, optarg, &in.valid_s);
-			break;
-		case OPT_PASSPHRASE:
-			in.passphrase = true;
-			break;
-		case OPT_PASSPHRASE_FILE:
-			in.passphrase = true;
-			in.passphrase_file = optarg;
-			break;
-		}
-	}
+	if (!sm_cli_options(self, argc, argv, longs, take_init_option, &in, &code))
+		return code;
+	code = sm_cli_take_name(self, argc, argv, "network", &in.network);
 	if (code != SM_EXIT_OK)
 		return code;
-	if (opt != SM_CLI_END)
-		return sm_cli_stop(opt);
-	if (argc - optind != 1)
-		return sm_cli_usage(self, "give the network's name, and nothing else");
-	in.network = argv[optind];
-	if (!sm_text_is_name(in.network))
-		return sm_cli_usage(self, "'%s' is no name: 1 to %d characters of a-z, 0-9 and '-'",
-				    in.network, SM_NAME_MAX);
 	code = sm_ca_start_crypto(self);
 	if (code == SM_EXIT_OK)
 		code = make_folder(self, &in, &store);
@@ -243,7 +241,48 @@ static int add_role(const struct sm_cli_command *self, struct sm_identity *id, c
 	return SM_EXIT_OK;
 }
 
-static int parse_issue(const struct sm_cli_command *self, int argc, char **argv, struct issue *in)
+static int take_issue_option(const struct sm_cli_command *self, int opt, void *arg)
+{
+	struct issue *in = arg;
+
+	switch (opt) {
+	case OPT_DIR:
+		in->dir = optarg;
+		break;
+	case OPT_ADDRESS:
+		return add_address(self, &in->id, optarg);
+	case OPT_PREFIX:
+		return add_prefix(self, &in->id, optarg);
+	case OPT_GROUP:
+		return add_group(self, &in->id, optarg);
+	case OPT_ROLE:
+		return add_role(self, &in->id, optarg);
+	case OPT_VALID:
+		return sm_ca_parse_valid(self, optarg, &in->valid_s);
+	case OPT_DAYS:
+		return sm_ca_parse_days(self, optarg, &in->valid_s);
+	case OPT_KEY:
+		in->key = optarg;
+		break;
+	case OPT_REQUEST:
+		in->request = optarg;
+		break;
+	case OPT_OUT:
+		in->out = optarg;
+		break;
+	case OPT_FORCE:
+		in->force = true;
+		break;
+	case OPT_PASSPHRASE_FILE:
+		in->passphrase_file = optarg;
+		break;
+	}
+	return SM_EXIT_OK;
+}
+
+/* Return: true if the command goes on */
+static bool parse_issue(const struct sm_cli_command *self, int argc, char **argv, struct issue *in,
+			int *ret_code)
 {
 	static const struct option longs[] = {
 		{"dir", required_argument, NULL, OPT_DIR},
@@ -261,61 +300,19 @@ static int parse_issue(const struct sm_cli_command *self, int argc, char **argv,
 		SM_CLI_HELP_OPTION,
 		SM_CLI_OPTIONS_END,
 	};
-	int opt = 0, code = SM_EXIT_OK;
+	const char *name;
 
-	while (code == SM_EXIT_OK && (opt = sm_cli_getopt(self, argc, argv, "", longs)) >= 0) {
-		switch (opt) {
-		case OPT_DIR:
-			in->dir = optarg;
-			break;
-		case OPT_ADDRESS:
-			code = add_address(self, &in->id, optarg);
-			break;
-		case OPT_PREFIX:
-			code = add_prefix(self, &in->id, optarg);
-			break;
-		case OPT_GROUP:
-			code = add_group(self, &in->id, optarg);
-			break;
-		case OPT_ROLE:
-			code = add_role(self, &in->id, optarg);
-			break;
-		case OPT_VALID:
-			code = sm_ca_parse_valid(self, optarg, &in->valid_s);
-			break;
-		case OPT_DAYS:
-			code = sm_ca_parse_days(self, optarg, &in->valid_s);
-			break;
-		case OPT_KEY:
-			in->key = optarg;
-			break;
-		case OPT_REQUEST:
-			in->request = optarg;
-			break;
-		case OPT_OUT:
-			in->out = optarg;
-			break;
-		case OPT_FORCE:
-			in->force = true;
-			break;
-		case OPT_PASSPHRASE_FILE:
-			in->passphrase_file = optarg;
-			break;
-		}
+	if (!sm_cli_options(self, argc, argv, longs, take_issue_option, in, ret_code))
+		return false;
+	*ret_code = sm_cli_take_name(self, argc, argv, "node", &name);
+	if (*ret_code != SM_EXIT_OK)
+		return false;
+	if (in->key && in->request) {
+		*ret_code = sm_cli_usage(self, "--key and --request exclude each other");
+		return false;
 	}
-	if (code != SM_EXIT_OK)
-		return code;
-	if (opt != SM_CLI_END)
-		return opt;
-	if (argc - optind != 1)
-		return sm_cli_usage(self, "give the node's name, and nothing else");
-	if (in->key && in->request)
-		return sm_cli_usage(self, "--key and --request exclude each other");
-	if (!sm_text_is_name(argv[optind]))
-		return sm_cli_usage(self, "'%s' is no name: 1 to %d characters of a-z, 0-9 and '-'",
-				    argv[optind], SM_NAME_MAX);
-	memcpy(in->id.name, argv[optind], strlen(argv[optind]) + 1);
-	return SM_EXIT_OK;
+	memcpy(in->id.name, name, strlen(name) + 1);
+	return true;
 }
 
 static bool same_address(const struct sm_prefix *a, const struct sm_prefix *b)
@@ -468,11 +465,9 @@ static int run_issue(const struct sm_cli_command *self, int argc, char **argv)
 {
 	struct issue in = {.valid_s = NODE_VALID_DEFAULT_S};
 	struct sm_ca_store store;
-	int code = parse_issue(self, argc, argv, &in);
+	int code;
 
-	if (code < 0)
-		return sm_cli_stop(code);
-	if (code != SM_EXIT_OK)
+	if (!parse_issue(self, argc, argv, &in, &code))
 		return code;
 	code = sm_ca_start_crypto(self);
 	if (code == SM_EXIT_OK)

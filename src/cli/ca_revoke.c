@@ -45,37 +45,34 @@ static int parse_reason(const struct sm_cli_command *self, const char *text, uin
 			    text);
 }
 
-/* The options of revoke and crl; Return: exit code, or what sm_cli_stop() takes */
-static int parse_revoke(const struct sm_cli_command *self, int argc, char **argv, struct revoke *in)
+static int take_option(const struct sm_cli_command *self, int opt, void *arg)
 {
-	static const struct option longs[] = {
-		{"dir", required_argument, NULL, OPT_DIR},
-		{"reason", required_argument, NULL, OPT_REASON},
-		{"next-update", required_argument, NULL, OPT_NEXT_UPDATE},
-		{"passphrase-file", required_argument, NULL, OPT_PASSPHRASE_FILE},
-		SM_CLI_HELP_OPTION,
-		SM_CLI_OPTIONS_END,
-	};
-	int opt = 0, code = SM_EXIT_OK;
+	struct revoke *in = arg;
 
-	while (code == SM_EXIT_OK && (opt = sm_cli_getopt(self, argc, argv, "", longs)) >= 0) {
-		switch (opt) {
-		case OPT_DIR:
-			in->dir = optarg;
-			break;
-		case OPT_REASON:
-			code = parse_reason(self, optarg, &in->reason);
-			break;
-		case OPT_NEXT_UPDATE:
-			code = sm_ca_parse_valid(self, optarg, &in->valid_s);
-			break;
-		case OPT_PASSPHRASE_FILE:
-			in->passphrase_file = optarg;
-			break;
-		}
+	switch (opt) {
+	case OPT_DIR:
+		in->dir = optarg;
+		break;
+	case OPT_REASON:
+		return parse_reason(self, optarg, &in->reason);
+	case OPT_NEXT_UPDATE:
+		return sm_ca_parse_valid(self, optarg, &in->valid_s);
+	case OPT_PASSPHRASE_FILE:
+		in->passphrase_file = optarg;
+		break;
 	}
-	return code == SM_EXIT_OK && opt != SM_CLI_END ? opt : code;
+	return SM_EXIT_OK;
 }
+
+/* The options of revoke and crl */
+static const struct option revoke_options[] = {
+	{"dir", required_argument, NULL, OPT_DIR},
+	{"reason", required_argument, NULL, OPT_REASON},
+	{"next-update", required_argument, NULL, OPT_NEXT_UPDATE},
+	{"passphrase-file", required_argument, NULL, OPT_PASSPHRASE_FILE},
+	SM_CLI_HELP_OPTION,
+	SM_CLI_OPTIONS_END,
+};
 
 static bool is_meant(const struct sm_identity *id, const char *what)
 {
@@ -163,11 +160,9 @@ static int sign_list(const struct sm_cli_command *self, const struct revoke *in)
 static int run_revoke(const struct sm_cli_command *self, int argc, char **argv)
 {
 	struct revoke in = {.valid_s = SM_CA_LIST_VALID_S};
-	int code = parse_revoke(self, argc, argv, &in);
+	int code;
 
-	if (code < 0)
-		return sm_cli_stop(code);
-	if (code != SM_EXIT_OK)
+	if (!sm_cli_options(self, argc, argv, revoke_options, take_option, &in, &code))
 		return code;
 	if (argc - optind != 1)
 		return sm_cli_usage(self, "give one name or serial number");
@@ -178,11 +173,9 @@ static int run_revoke(const struct sm_cli_command *self, int argc, char **argv)
 static int run_crl(const struct sm_cli_command *self, int argc, char **argv)
 {
 	struct revoke in = {.valid_s = SM_CA_LIST_VALID_S};
-	int code = parse_revoke(self, argc, argv, &in);
+	int code;
 
-	if (code < 0)
-		return sm_cli_stop(code);
-	if (code != SM_EXIT_OK)
+	if (!sm_cli_options(self, argc, argv, revoke_options, take_option, &in, &code))
 		return code;
 	if (argc != optind || in.reason)
 		return sm_cli_usage(self, "takes no name and no reason");

@@ -71,6 +71,25 @@ enum {
 int sm_cli_getopt(const struct sm_cli_command *self, int argc, char **argv, const char *shorts,
 		  const struct option *longs);
 
+/**
+ * sm_cli_options() - All options of a command, by sm_cli_getopt()
+ * @take: gets each option's character, its value in optarg; Return: SM_EXIT_OK, or the exit code to end with
+ * @ret_code: the exit code, if the command ends here
+ * Return: true if the command goes on, with its operands from argv[optind] on
+ */
+bool sm_cli_options(const struct sm_cli_command *self, int argc, char **argv,
+		    const struct option *longs,
+		    int (*take)(const struct sm_cli_command *self, int opt, void *arg), void *arg,
+		    int *ret_code);
+
+/**
+ * sm_cli_take_name() - The one operand, which is a name
+ * @whose: "node" or "network", for the error
+ * Return: SM_EXIT_OK, SM_EXIT_USAGE
+ */
+int sm_cli_take_name(const struct sm_cli_command *self, int argc, char **argv, const char *whose,
+		     const char **ret_name);
+
 /** sm_cli_stop() - Return: the exit code for SM_CLI_HELPED or SM_CLI_BAD */
 int sm_cli_stop(int opt);
 

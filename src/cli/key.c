@@ -285,13 +285,9 @@ static int run_request(const struct sm_cli_command *self, int argc, char **argv)
 	}
 	if (opt != SM_CLI_END)
 		return sm_cli_stop(opt);
-	if (argc - optind != 1)
-		return sm_cli_usage(self, "give the node's name, and nothing else");
-	in.name = argv[optind];
-	if (!sm_text_is_name(in.name))
-		return sm_cli_usage(self, "'%s' is no name: 1 to %d characters of a-z, 0-9 and '-'",
-				    in.name, SM_NAME_MAX);
-	code = sm_ca_start_crypto(self);
+	code = sm_cli_take_name(self, argc, argv, "node", &in.name);
+	if (code == SM_EXIT_OK)
+		code = sm_ca_start_crypto(self);
 	return code == SM_EXIT_OK ? request(self, &in) : code;
 }
 

@@ -4,6 +4,9 @@
  */
 #include "cli/cli.h"
 
+#include "base/text.h"
+#include "wire/const.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -177,6 +180,39 @@ int sm_cli_getopt(const struct sm_cli_command *self, int argc, char **argv, cons
 	default:
 		return opt;
 	}
+}
+
+bool sm_cli_options(const struct sm_cli_command *self, int argc, char **argv,
+		    const struct option *longs,
+		    int (*take)(const struct sm_cli_command *self, int opt, void *arg), void *arg,
+		    int *ret_code)
+{
+	int opt, code = SM_EXIT_OK;
+
+	while (code == SM_EXIT_OK) {
+		opt = sm_cli_getopt(self, argc, argv, "", longs);
+		if (opt == SM_CLI_END)
+			return true;
+		if (opt < 0) {
+			*ret_code = sm_cli_stop(opt);
+			return false;
+		}
+		code = take(self, opt, arg);
+	}
+	*ret_code = code;
+	return false;
+}
+
+int sm_cli_take_name(const struct sm_cli_command *self, int argc, char **argv, const char *whose,
+		     const char **ret_name)
+{
+	if (argc - optind != 1)
+		return sm_cli_usage(self, "give the %s's name, and nothing else", whose);
+	if (!sm_text_is_name(argv[optind]))
+		return sm_cli_usage(self, "'%s' is no name: 1 to %d characters of a-z, 0-9 and '-'",
+				    argv[optind], SM_NAME_MAX);
+	*ret_name = argv[optind];
+	return SM_EXIT_OK;
 }
 
 int sm_cli_stop(int opt)

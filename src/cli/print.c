@@ -112,9 +112,14 @@ const char *sm_print_list(const json_t *json, const char *path, char cell[SM_CEL
 
 	cell[0] = '\0';
 	for (size_t i = 0; i < json_array_size(list); i++) {
+		const size_t used = strlen(cell);
+
 		if (any)
 			append_safely(cell, ", ");
-		any = append_scalar(cell, json_array_get(list, i)) || any;
+		if (append_scalar(cell, json_array_get(list, i)))
+			any = true;
+		else
+			cell[used] = '\0';
 	}
 	return any ? cell : nothing(cell);
 }

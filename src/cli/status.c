@@ -113,10 +113,16 @@ static void print_counters(const json_t *s)
 	head("dropped");
 	printf("%s\n", sm_print_counts(s, "counters.drops", a));
 	head("connections");
-	printf("%s accepted, %s open, %s unfinished\n", sm_print_text(s, "control.accepted", a),
-	       sm_print_text(s, "control.open", b), sm_print_text(s, "control.unfinished", c));
+	printf("%s accepted, %s dialled, %s open, %s unfinished\n",
+	       sm_print_text(s, "control.accepted", a), sm_print_text(s, "control.dialled", b),
+	       sm_print_text(s, "control.open", c), sm_print_text(s, "control.unfinished", d));
 	head("refused");
 	printf("%s\n", sm_print_counts(s, "control.refused", a));
+	head("dial refused");
+	printf("%s\n", sm_print_counts(s, "control.dial_refused", a));
+	head("closed");
+	printf("by us %s; by peers %s\n", sm_print_counts(s, "control.closed_by_us", a),
+	       sm_print_counts(s, "control.closed_by_peer", b));
 }
 
 /* --- profile --- */

@@ -126,13 +126,17 @@ const char *sm_peer_name(const struct sm_peer *peer)
 	return peer->name;
 }
 
-bool sm_node_is_remote(const struct sm_node *node, const struct sm_addr *addr)
+bool sm_node_is_known(const struct sm_node *node, const struct sm_addr *addr)
 {
 	const struct sm_peer *peer = NULL;
 
-	while ((peer = sm_node_next_peer(node, peer)))
+	while ((peer = sm_node_next_peer(node, peer))) {
 		if (peer->active && sm_addr_same_ip(&peer->active->path.remote, addr))
 			return true;
+		for (uint32_t i = 0; peer->has_endpoints && i < peer->resolved.count; i++)
+			if (sm_addr_same_ip(&peer->resolved.addr[i], addr))
+				return true;
+	}
 	return false;
 }
 
@@ -198,7 +202,7 @@ void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *can
 	node->candidate_count = count;
 	sm_list_for_each_safe(pos, after,
 			      &node->peers) if (SM_LIST_ENTRY(pos, struct sm_peer, entry)->active)
-		sm_link_send_endpoints(SM_LIST_ENTRY(pos, struct sm_peer, entry), now_us);
+		sm_message_send_endpoints(SM_LIST_ENTRY(pos, struct sm_peer, entry), now_us);
 }
 
 void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self)
@@ -426,7 +430,7 @@ uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us)
 		struct sm_peer *peer = SM_LIST_ENTRY(pos, struct sm_peer, entry);
 
 		if (second) /* before the sessions' turn: one that drains no more has things to do */
-			sm_link_follow(peer, now_us);
+			sm_contention_follow(peer, now_us);
 		for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++)
 			if (peer->session[i])
 				sm_peer_session_tick(peer, peer->session[i], second, now_us);

@@ -37,6 +37,7 @@ const char *sm_peer_state_name(enum sm_peer_state state);
 
 enum sm_node_event_type {
 	SM_NODE_PEER_STATE,  /* peer, from, to */
+	SM_NODE_IDENTIFIED,  /* peer: a certificate of it was accepted; it may be a renewed one */
 	SM_NODE_SESSION_UP,  /* peer: a session is ready to carry data */
 	SM_NODE_LINK_CLOSED, /* peer, reason, by_peer, text */
 	SM_NODE_REKEYED,     /* peer, number: the new epoch */
@@ -65,7 +66,8 @@ struct sm_endpoint_set {
 /**
  * struct sm_node_ops - What the node asks of its host; none may call back into the node
  * @dial:       connect to one address; answered by sm_node_on_link_open() or sm_node_on_dial_failed()
- * @resolve:    look the peer's configured endpoints up again; answered by sm_node_on_resolved()
+ * @resolve:    look the peer's configured endpoints up again; answered by sm_node_on_resolved(), unless it
+ *              fails at once
  * @conn_send:  queue bytes on a connection; Return: 0, -errno (then it will be closed)
  * @conn_close: flush, then close; the handle is not used any more by the node
  * @datagram:   send one sealed packet; Return: 0, -EMSGSIZE larger than the local link takes, -errno
@@ -75,7 +77,7 @@ struct sm_endpoint_set {
  */
 struct sm_node_ops {
 	int (*dial)(void *host, uint16_t port, const struct sm_addr *to);
-	void (*resolve)(void *host, uint16_t port);
+	int (*resolve)(void *host, uint16_t port);
 	int (*conn_send)(void *host, void *conn, const void *data, size_t len);
 	void (*conn_close)(void *host, void *conn);
 	int (*datagram)(void *host, const struct sm_addr *to, const struct sm_addr *from,
@@ -231,7 +233,11 @@ const struct sm_peer *sm_node_peer_by_port(const struct sm_node *node, uint16_t 
 void sm_peer_info(const struct sm_node *node, const struct sm_peer *peer,
 		  struct sm_peer_info *ret_info);
 const char *sm_peer_name(const struct sm_peer *peer);
-/** sm_node_is_remote() - Does a session send to this IP address? Cheap: asked for each stranger */
-bool sm_node_is_remote(const struct sm_node *node, const struct sm_addr *addr);
+/**
+ * sm_node_is_known() - Does a session send to this IP address, or was a configured peer looked up to have it?
+ *
+ * Cheap: asked for each stranger. Whatever the port.
+ */
+bool sm_node_is_known(const struct sm_node *node, const struct sm_addr *addr);
 
 #endif

@@ -223,21 +223,31 @@ static void dial_begin(struct sm_peer *peer, const struct sm_endpoint_set *resol
 	dial_next_address(peer, now_us);
 }
 
-void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us)
+/* The answer may come later; where none can, what is known without it is tried. */
+static void look_up(struct sm_peer *peer, uint64_t now_us)
 {
 	static const struct sm_endpoint_set none;
+	int err = 0;
 
+	if (peer->has_endpoints)
+		err = peer->node->ops.resolve(peer->node->host, peer->port);
+	peer->resolving = peer->has_endpoints && !err;
+	if (peer->resolving)
+		return;
+	if (err)
+		snprintf(peer->last_error, sizeof(peer->last_error), "cannot resolve: %s",
+			 strerror(-err));
+	dial_begin(peer, &none, now_us);
+}
+
+void sm_peer_dial_tick(struct sm_peer *peer, uint64_t now_us)
+{
 	if (now_us < peer->dial_at_us || peer->in_dial || peer->resolving)
 		return;
 	peer->dial_at_us = SM_NEVER;
 	if ((peer->live || is_greeting(peer)) && !peer->renew)
 		return;
-	if (peer->has_endpoints) {
-		peer->resolving = true;
-		peer->node->ops.resolve(peer->node->host, peer->port);
-	} else {
-		dial_begin(peer, &none, now_us);
-	}
+	look_up(peer, now_us);
 	sm_peer_update_state(peer, now_us);
 }
 
@@ -249,7 +259,9 @@ void sm_node_on_resolved(struct sm_node *node, uint16_t port, const struct sm_en
 	if (!peer || !peer->resolving)
 		return;
 	peer->resolving = false;
-	if (!set->count)
+	if (set->count)
+		peer->resolved = *set;
+	else
 		snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	if ((peer->live || is_greeting(peer)) && !peer->renew)
 		sm_peer_update_state(peer, now_us);
@@ -433,14 +445,6 @@ void sm_peer_drain_session(struct sm_peer *peer, struct sm_session *s, uint64_t 
 	peer->node->dirty = true;
 }
 
-static bool is_linked(const struct sm_peer *peer, const struct sm_session *s)
-{
-	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
-		if (peer->link[i] && peer->link[i]->session == s)
-			return true;
-	return false;
-}
-
 static void use_path(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
 	const struct sm_session *old = peer->active;
@@ -465,7 +469,7 @@ void sm_peer_use_session(struct sm_peer *peer, struct sm_session *s, uint64_t no
 		struct sm_session *old = peer->session[i];
 
 		/* one whose connection is open stands by until the peer has chosen */
-		if (old && old != s && old->ready && !is_linked(peer, old))
+		if (old && old != s && old->ready && !sm_link_of(peer, old))
 			sm_peer_drain_session(peer, old, now_us);
 	}
 	peer->active = s;
@@ -495,7 +499,7 @@ void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const 
 	snprintf(close.close.text, sizeof(close.close.text), "%s", text);
 	if (peer->active)
 		sm_peer_send_stream_msg(peer, peer->active, &close, now_us);
-	if (peer->active && !is_linked(peer, peer->active)) {
+	if (peer->active && !sm_link_of(peer, peer->active)) {
 		struct sm_node_event event = {
 			.type = SM_NODE_LINK_CLOSED, .peer = peer, .reason = reason, .text = text};
 
@@ -586,15 +590,12 @@ static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned ch
 static void session_dead(struct sm_peer *peer, struct sm_session *s, const char *text,
 			 uint64_t now_us)
 {
-	struct sm_link *link = NULL;
+	struct sm_link *link = sm_link_of(peer, s);
 
 	if (s->draining || peer->active != s) {
 		sm_peer_end_session(peer, s, now_us);
 		return;
 	}
-	for (uint32_t i = 0; i < SM_PEER_LINKS_MAX; i++)
-		if (peer->link[i] && peer->link[i]->session == s)
-			link = peer->link[i];
 	snprintf(peer->last_error, sizeof(peer->last_error), "%s", text);
 	if (link)
 		sm_link_close(link, SM_CLOSE_REKEY_FAILED, text, now_us);
@@ -712,7 +713,7 @@ static void on_segment(struct sm_peer *peer, struct sm_session *s, const uint8_t
 		return;
 	sm_peer_flush_stream(peer, s, now_us);
 	if (n)
-		sm_link_feed_stream(peer, s, data, n, now_us);
+		sm_message_feed_stream(peer, s, data, n, now_us);
 }
 
 void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind,

@@ -56,8 +56,9 @@ struct sm_peer {
 	uint64_t since_us;
 
 	/* dialling */
-	struct sm_endpoint_set dial;    /* addresses to try, in turn */
-	struct sm_endpoint_set learned; /* control addresses from ENDPOINTS and live connections */
+	struct sm_endpoint_set dial;     /* addresses to try, in turn */
+	struct sm_endpoint_set resolved; /* what its endpoints were looked up to be last */
+	struct sm_endpoint_set learned;  /* control addresses from ENDPOINTS and live connections */
 	uint32_t dial_next;
 	bool resolving, in_dial;
 	uint64_t dial_at_us; /* SM_NEVER: not scheduled */
@@ -142,20 +143,41 @@ void sm_peer_check_mtu(struct sm_peer *peer, struct sm_session *s, uint64_t now_
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 
 /* link.c */
-void sm_link_feed(struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us);
-/** sm_link_feed_stream() - Bytes of a session's stream; the session may be gone afterwards */
-void sm_link_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data,
-			 size_t len, uint64_t now_us);
+/** sm_link_send() - A message on this very connection; Return: 0, -errno */
+SM_MUST_CHECK int sm_link_send(struct sm_link *link, const struct sm_msg *msg);
+/** sm_link_of() - Return: the connection that @s began with, NULL if that is gone */
+struct sm_link *sm_link_of(const struct sm_peer *peer, const struct sm_session *s);
+/** sm_link_close() - CLOSE with @reason, then the end of the connection, and of its session if that is not ready */
 void sm_link_close(struct sm_link *link, enum sm_close_reason reason, const char *text,
 		   uint64_t now_us);
+/** sm_link_on_close() - The peer sent CLOSE, on @link or (NULL) in the stream of @s */
+void sm_link_on_close(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
+		      const struct sm_msg_close *msg, uint64_t now_us);
+/** sm_link_forget() - No peer knows it any more; freed at once, or when its bytes have been handled */
 void sm_link_forget(struct sm_link *link);
+/** sm_link_tick() - Closes it if nothing comes, asks before that */
 void sm_link_tick(struct sm_link *link, uint64_t now_us);
-/** sm_link_follow() - Once a second: the side that does not decide sends where the other one does */
-void sm_link_follow(struct sm_peer *peer, uint64_t now_us);
-void sm_link_send_endpoints(struct sm_peer *peer, uint64_t now_us);
-/** sm_link_handle() - A message that came on either carrier (@link NULL: the stream of @s) */
-void sm_link_handle(struct sm_peer *peer, struct sm_link *link, struct sm_session *s,
-		    const uint8_t *buf, size_t len, uint64_t now_us);
+
+/* message.c */
+/** sm_message_feed() - Bytes of a connection; it may be gone afterwards (@link->gone), but is not freed */
+void sm_message_feed(struct sm_link *link, const uint8_t *data, size_t len, uint64_t now_us);
+/** sm_message_feed_stream() - Bytes of a session's stream; the session may be gone afterwards */
+void sm_message_feed_stream(struct sm_peer *peer, struct sm_session *s, const uint8_t *data,
+			    size_t len, uint64_t now_us);
+/** sm_message_send_hello() - The first message of a connection; Return: 0, -errno */
+SM_MUST_CHECK int sm_message_send_hello(struct sm_link *link);
+/** sm_message_send_endpoints() - Our own addresses, on the best carrier */
+void sm_message_send_endpoints(struct sm_peer *peer, uint64_t now_us);
+/** sm_message_send_observed() - The address that @link comes from, on the best carrier */
+void sm_message_send_observed(const struct sm_link *link, uint64_t now_us);
+
+/* contention.c */
+/** sm_contention_enter() - @link has opened: live at once, or standing by, or one of several to be closed */
+void sm_contention_enter(struct sm_link *link, uint64_t now_us);
+/** sm_contention_succeed() - The live link may be gone: one that stood by takes its place */
+void sm_contention_succeed(struct sm_peer *peer, uint64_t now_us);
+/** sm_contention_follow() - Once a second: the side that does not decide sends where the other one does */
+void sm_contention_follow(struct sm_peer *peer, uint64_t now_us);
 
 /* picture.c */
 SM_MUST_CHECK int sm_picture_build(struct sm_node *node, struct sm_snapshot **ret_snapshot);

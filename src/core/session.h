@@ -92,7 +92,7 @@ struct sm_session {
 	struct sm_session_load load_seen; /* at the last second */
 	uint64_t rx_seen;                 /* packets counted at the last tick */
 	uint64_t tx_seen;
-	uint64_t followed; /* packets received at the last sm_link_follow() */
+	uint64_t followed; /* packets received at the last sm_contention_follow() */
 	uint32_t ahead;    /* seconds in a row in which it received and the active one did not */
 };
 

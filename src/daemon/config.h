@@ -23,8 +23,8 @@
 #define SM_CONFIG_ADDRESSES_MAX      32u        /* Address, Listen */
 #define SM_CONFIG_ENDPOINTS_MAX      8u         /* of one peer */
 #define SM_CONFIG_PEER_ADDRESSES_MAX 16u
-#define SM_CONFIG_PEERS_MAX          4096u
-#define SM_CONFIG_HOST_MAX           253u /* bytes of a DNS name */
+#define SM_CONFIG_PEERS_MAX          4095u /* as many as the switch has ports beside our own */
+#define SM_CONFIG_HOST_MAX           253u  /* bytes of a DNS name */
 
 enum sm_config_policy {
 	SM_CONFIG_POLICY_DEFAULT,

@@ -18,8 +18,11 @@ struct listener {
 	struct sm_list node;
 	struct sm_conn_set *set;
 	struct sm_addr addr;
+	bool owed; /* libuv holds a connection, and accepts no other before we take it */
 	uv_tcp_t tcp;
 };
+
+static void on_connection(uv_stream_t *server, int status);
 
 /* ---- Deadlines and the log ---- */
 
@@ -30,10 +33,24 @@ static void on_timer_closed(uv_handle_t *handle)
 	set->handles--;
 }
 
-/* The timer runs while a deadline is set, and goes with the last one when the set stops. */
+static bool anyone_owed(const struct sm_conn_set *set)
+{
+	const struct sm_list *node;
+
+	for (node = set->listeners.next; node != &set->listeners; node = node->next)
+		if (SM_LIST_ENTRY(node, const struct listener, node)->owed)
+			return true;
+	return false;
+}
+
+/*
+ * The timer runs while a deadline is set or a connection could not be taken, and goes with the last one when
+ * the set stops.
+ */
 void sm_connset_tend(struct sm_conn_set *set)
 {
-	bool idle = sm_list_empty(&set->unfinished) && sm_list_empty(&set->waiting);
+	bool idle = sm_list_empty(&set->unfinished) && sm_list_empty(&set->waiting) &&
+		    !anyone_owed(set);
 
 	if (idle && set->stopping && !uv_is_closing((uv_handle_t *)&set->sweep))
 		uv_close((uv_handle_t *)&set->sweep, on_timer_closed);
@@ -74,6 +91,20 @@ static void sweep_list(struct sm_list *list, uint64_t now_us)
 	}
 }
 
+static void take_owed(struct sm_conn_set *set)
+{
+	struct sm_list *node, *after;
+
+	sm_list_for_each_safe(node, after, &set->listeners)
+	{
+		struct listener *listener = SM_LIST_ENTRY(node, struct listener, node);
+
+		if (listener->owed)
+			on_connection((uv_stream_t *)&listener->tcp, 0);
+	}
+	sm_connset_tend(set);
+}
+
 static void on_sweep(uv_timer_t *timer)
 {
 	struct sm_conn_set *set = timer->data;
@@ -81,15 +112,19 @@ static void on_sweep(uv_timer_t *timer)
 
 	sweep_list(&set->unfinished, now_us);
 	sweep_list(&set->waiting, now_us);
+	take_owed(set);
+}
+
+static void sweep_start(struct sm_conn_set *set)
+{
+	if (!uv_is_active((uv_handle_t *)&set->sweep))
+		uv_timer_start(&set->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
 }
 
 void sm_connset_set_deadline(struct sm_conn *conn, uint64_t deadline_us)
 {
-	struct sm_conn_set *set = conn->set;
-
 	conn->deadline_us = deadline_us;
-	if (!uv_is_active((uv_handle_t *)&set->sweep))
-		uv_timer_start(&set->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+	sweep_start(conn->set);
 }
 
 void sm_connset_log_refusal(struct sm_conn *conn, enum sm_close_reason reason, const char *text)
@@ -205,9 +240,13 @@ static void on_connection(uv_stream_t *server, int status)
 	bool welcome;
 	int err = status;
 
-	if (!err)
+	if (!err) {
 		err = sm_conn_new(set, false, &conn);
+		listener->owed = err;
+	}
 	if (err) {
+		if (listener->owed)
+			sweep_start(set);
 		set->counts.accept_errors++;
 		if (sm_log_allow(&set->error_limit, sm_clock_now_us(), 1, 1, NULL))
 			sm_error("control: cannot accept a connection: %s", uv_strerror(err));

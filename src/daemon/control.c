@@ -68,9 +68,9 @@ static int op_dial(void *host, uint16_t port, const struct sm_addr *to)
 	return err;
 }
 
-static void op_resolve(void *host, uint16_t port)
+static int op_resolve(void *host, uint16_t port)
 {
-	sm_resolve_peer(host, port);
+	return sm_resolve_peer(host, port);
 }
 
 static int op_conn_send(void *host, void *conn, const void *data, size_t len)
@@ -220,21 +220,27 @@ static void count_closed(struct sm_daemon *d, const struct sm_node_event *e)
 	(e->by_peer ? d->closed_by_peer : d->closed_by_us)[reason]++;
 }
 
+static bool is_connected(enum sm_peer_state state)
+{
+	return state == SM_PEER_UP || state == SM_PEER_SILENT;
+}
+
 static void op_event(void *host, const struct sm_node_event *e)
 {
 	struct sm_daemon *d = host;
 	struct sm_peer_info info = {0};
 	char addr[SM_ADDR_STRLEN];
-	bool connected;
 
 	if (e->peer)
 		sm_peer_info(d->node, e->peer, &info);
 	switch (e->type) {
 	case SM_NODE_PEER_STATE:
-		connected = e->to == SM_PEER_UP || e->to == SM_PEER_SILENT;
-		if (info.has_identity || !connected) /* a revoked one has none any more */
-			sm_device_route_peer(d, &info, connected);
+		if (info.has_identity || !is_connected(e->to)) /* a revoked one has none any more */
+			sm_device_route_peer(d, &info, is_connected(e->to));
 		log_state(d, e, &info);
+		break;
+	case SM_NODE_IDENTIFIED:
+		sm_device_route_peer(d, &info, is_connected(info.state));
 		break;
 	case SM_NODE_SESSION_UP:
 		log_session(d, &info, &e->addr);
@@ -350,11 +356,12 @@ static bool known(void *arg, const struct sm_addr *addr)
 {
 	const struct sm_daemon *d = arg;
 
+	/* one that is being looked up, or is connected otherwise, has its numeric addresses all the same */
 	for (uint32_t i = 0; i < d->config->peer_count; i++)
 		for (uint32_t k = 0; k < d->config->peers[i].endpoints.count; k++)
 			if (sm_addr_same_ip(&d->config->peers[i].endpoints.endpoint[k].addr, addr))
 				return true;
-	return sm_node_is_remote(d->node, addr);
+	return sm_node_is_known(d->node, addr);
 }
 
 /* -- what the workers bring -- */
@@ -833,6 +840,7 @@ void sm_control_close(struct sm_daemon *d)
 		sm_conn_set_free(d->conns);
 	sm_plane_free(d->plane); /* retires the last picture */
 	sm_node_free(d->node);
+	sm_device_unroute(d);
 	free(d->ports);
 	d->conns = NULL;
 	d->plane = NULL;

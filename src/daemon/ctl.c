@@ -7,22 +7,18 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "daemon/ctl_socket.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define SWEEP_MS     1000u
-#define PATH_LEN_MAX sizeof(((struct sockaddr_un *)NULL)->sun_path)
-#define GROUPS_MAX   65536u /* NGROUPS_MAX of the kernel */
-#define KEEP_BUFFER  65536u /* an answer buffer above this is given back once it has left */
+#define SWEEP_MS    1000u
+#define GROUPS_MAX  65536u /* NGROUPS_MAX of the kernel */
+#define KEEP_BUFFER 65536u /* an answer buffer above this is given back once it has left */
 
 struct sm_ctl {
 	uv_poll_t listener;
@@ -31,11 +27,7 @@ struct sm_ctl {
 	uint32_t client_count;
 	uint32_t handles; /* not yet closed, as far as libuv goes */
 	bool closing, listening;
-	int fd, lock_fd;
-	dev_t dev; /* of the socket's file, to remove no other */
-	ino_t ino;
-	char path[PATH_LEN_MAX];
-	gid_t group;
+	struct sm_ctl_socket socket;
 	sm_ctl_handler handler;
 	void *arg;
 	struct sm_ctl_tuning tuning;
@@ -479,8 +471,8 @@ static bool may_ask(const struct sm_ctl *ctl, int fd, const struct ucred *cred)
 {
 	if (cred->uid == 0 || cred->uid == geteuid())
 		return true;
-	return ctl->group != (gid_t)-1 &&
-	       (cred->gid == ctl->group || peer_in_group(fd, ctl->group));
+	return ctl->socket.group != (gid_t)-1 &&
+	       (cred->gid == ctl->socket.group || peer_in_group(fd, ctl->socket.group));
 }
 
 /* One line to one who is not served; a fresh socket has room for it */
@@ -582,7 +574,7 @@ static void on_listener_event(uv_poll_t *handle, int status, int events)
 		sm_error("control socket: %s", uv_strerror(status));
 	/* a bounded number a turn: others on this loop have work too */
 	for (unsigned i = 0; i < SM_CTL_CLIENTS_MAX; i++) {
-		int fd = accept4(ctl->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(ctl->socket.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
@@ -596,182 +588,7 @@ static void on_listener_event(uv_poll_t *handle, int status, int events)
 	}
 }
 
-/* --- the socket's file --- */
-
-/* Holds the lock beside the socket. The file may have been removed between open() and flock(). */
-static int lock_file(const char *path, int *ret_fd)
-{
-	char name[PATH_LEN_MAX + 8];
-	struct stat held, there;
-
-	snprintf(name, sizeof(name), "%s.lock", path);
-	for (;;) {
-		int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		int r;
-
-		if (fd < 0)
-			return -errno;
-		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-			r = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-			close(fd);
-			return r;
-		}
-		if (fstat(fd, &held) == 0 && stat(name, &there) == 0 &&
-		    held.st_ino == there.st_ino && held.st_dev == there.st_dev) {
-			*ret_fd = fd;
-			return 0;
-		}
-		close(fd);
-	}
-}
-
-/* Return: process that listens at @addr, 0 if that is hidden, -ECONNREFUSED if none does, -errno */
-static long listener_pid(const struct sockaddr_un *addr)
-{
-	struct ucred cred = {.pid = 0};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	long r;
-
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-		r = peer_credentials(fd, &cred) == 0 ? cred.pid : 0;
-	else
-		r = errno == EAGAIN ? 0 : -errno; /* its backlog is full: it lives */
-	close(fd);
-	return r;
-}
-
-static int error_in_use(const struct sockaddr_un *addr, char *error)
-{
-	long pid = listener_pid(addr);
-
-	if (pid > 0)
-		snprintf(error, SM_CTL_ERROR_MAX,
-			 "process %ld already serves the control socket %s", pid, addr->sun_path);
-	else
-		snprintf(error, SM_CTL_ERROR_MAX,
-			 "another process already serves the control socket %s", addr->sun_path);
-	return -EADDRINUSE;
-}
-
-/* Return: 0 if nothing stands in the way of bind() any more */
-static int clear_path(const struct sockaddr_un *addr, char *error)
-{
-	struct stat st;
-	long pid;
-
-	if (lstat(addr->sun_path, &st) < 0)
-		return 0;
-	if (!S_ISSOCK(st.st_mode)) {
-		snprintf(error, SM_CTL_ERROR_MAX, "%s is there and no socket", addr->sun_path);
-		return -EEXIST;
-	}
-	pid = listener_pid(addr);
-	if (pid >= 0)
-		return error_in_use(addr, error);
-	if (pid == -ECONNREFUSED && unlink(addr->sun_path) == 0)
-		return 0;
-	snprintf(error, SM_CTL_ERROR_MAX, "cannot replace the old control socket %s: %s",
-		 addr->sun_path, strerror(pid == -ECONNREFUSED ? errno : (int)-pid));
-	return pid == -ECONNREFUSED ? -errno : (int)pid;
-}
-
-static int make_directory(const char *path, char *error)
-{
-	char dir[PATH_LEN_MAX];
-	char *slash;
-
-	snprintf(dir, sizeof(dir), "%s", path);
-	slash = strrchr(dir, '/');
-	if (slash == NULL || slash == dir)
-		return 0;
-	*slash = '\0';
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
-		int r = -errno;
-
-		snprintf(error, SM_CTL_ERROR_MAX, "cannot make the directory %s: %s", dir,
-			 strerror(-r));
-		return r;
-	}
-	return 0;
-}
-
-/* Binds and listens; @ctl->fd is the caller's to close in every case */
-static int listen_at(struct sm_ctl *ctl, const struct sockaddr_un *addr, char *error)
-{
-	struct stat st;
-	const char *step = "make";
-	int r;
-
-	ctl->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	/* Linux gives the file the mode of the descriptor: it is never wider than this */
-	if (ctl->fd < 0 || fchmod(ctl->fd, 0660) < 0 ||
-	    bind(ctl->fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
-		goto failed;
-	step = "look at";
-	if (lstat(ctl->path, &st) < 0)
-		goto failed;
-	ctl->dev = st.st_dev;
-	ctl->ino = st.st_ino;
-	step = "set the group of";
-	if (ctl->group != (gid_t)-1 && lchown(ctl->path, (uid_t)-1, ctl->group) < 0)
-		goto failed;
-	step = "set the mode of";
-	if (chmod(ctl->path, 0660) < 0)
-		goto failed;
-	step = "listen on";
-	if (listen(ctl->fd, SM_CTL_CLIENTS_MAX) < 0)
-		goto failed;
-	return 0;
-failed:
-	r = -errno;
-	snprintf(error, SM_CTL_ERROR_MAX, "cannot %s the control socket %s: %s", step, ctl->path,
-		 strerror(-r));
-	return r;
-}
-
-static void remove_files(struct sm_ctl *ctl)
-{
-	char name[PATH_LEN_MAX + 8];
-	struct stat st;
-
-	if (ctl->ino != 0 && lstat(ctl->path, &st) == 0 && st.st_ino == ctl->ino &&
-	    st.st_dev == ctl->dev)
-		(void)unlink(ctl->path);
-	if (ctl->lock_fd >= 0) {
-		snprintf(name, sizeof(name), "%s.lock", ctl->path);
-		(void)unlink(name);
-		close(ctl->lock_fd);
-	}
-}
-
-static int claim_path(struct sm_ctl *ctl, const char *path, char *error)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int r;
-
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		snprintf(error, SM_CTL_ERROR_MAX,
-			 "the control socket's path %s is longer than %zu bytes", path,
-			 sizeof(addr.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	snprintf(ctl->path, sizeof(ctl->path), "%s", path);
-	r = make_directory(path, error);
-	if (r < 0)
-		return r;
-	r = lock_file(path, &ctl->lock_fd);
-	if (r == -EADDRINUSE)
-		return error_in_use(&addr, error);
-	if (r < 0) {
-		snprintf(error, SM_CTL_ERROR_MAX, "cannot lock %s.lock: %s", path, strerror(-r));
-		return r;
-	}
-	r = clear_path(&addr, error);
-	return r < 0 ? r : listen_at(ctl, &addr, error);
-}
+/* --- open and close --- */
 
 int sm_ctl_open(uv_loop_t *loop, const char *path, gid_t group, sm_ctl_handler handler, void *arg,
 		struct sm_ctl **ret_ctl, char *error)
@@ -784,22 +601,19 @@ int sm_ctl_open(uv_loop_t *loop, const char *path, gid_t group, sm_ctl_handler h
 		return -ENOMEM;
 	}
 	sm_list_init(&ctl->clients);
-	ctl->fd = ctl->lock_fd = -1;
-	ctl->group = group;
 	ctl->handler = handler;
 	ctl->arg = arg;
 	ctl->tuning = (struct sm_ctl_tuning){.credentials = peer_credentials,
 					     .idle_us = SM_CTL_IDLE_US};
-	r = claim_path(ctl, path, error);
-	if (r == 0) {
-		r = uv_poll_init(loop, &ctl->listener, ctl->fd);
-		if (r < 0)
-			snprintf(error, SM_CTL_ERROR_MAX, "control socket: %s", uv_strerror(r));
-	}
+	r = sm_ctl_socket_open(&ctl->socket, path, group, error);
 	if (r < 0) {
-		remove_files(ctl);
-		if (ctl->fd >= 0)
-			close(ctl->fd);
+		free(ctl);
+		return r;
+	}
+	r = uv_poll_init(loop, &ctl->listener, ctl->socket.fd);
+	if (r < 0) {
+		snprintf(error, SM_CTL_ERROR_MAX, "control socket: %s", uv_strerror(r));
+		sm_ctl_socket_close(&ctl->socket);
 		free(ctl);
 		return r;
 	}
@@ -826,8 +640,7 @@ void sm_ctl_close(struct sm_ctl *ctl)
 	ctl->closing = true;
 	uv_close((uv_handle_t *)&ctl->listener, on_own_closed);
 	uv_close((uv_handle_t *)&ctl->sweep, on_own_closed);
-	close(ctl->fd);
-	remove_files(ctl);
+	sm_ctl_socket_close(&ctl->socket);
 	sm_list_for_each_safe(node, after, &ctl->clients)
 	{
 		struct client *client = SM_LIST_ENTRY(node, struct client, node);

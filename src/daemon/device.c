@@ -347,6 +347,37 @@ static bool in_own_subnet(const struct sm_daemon *d, const struct sm_prefix *p)
 	return false;
 }
 
+/* The routes that a peer's certificate asks for */
+struct routes {
+	struct sm_prefix prefix[SM_DAEMON_ROUTES_MAX];
+	uint32_t count;
+};
+
+static struct routes wanted_routes(const struct sm_daemon *d, const struct sm_identity *id)
+{
+	struct routes r = {0};
+
+	for (uint32_t i = 0; i < id->prefix_count; i++)
+		r.prefix[r.count++] = id->prefixes[i];
+	for (uint32_t i = 0; i < id->address_count; i++) {
+		struct sm_prefix host = id->addresses[i];
+
+		host.len = host.family == 4 ? 32 : 128;
+		if (!in_own_subnet(d, &host))
+			r.prefix[r.count++] = host;
+	}
+	return r;
+}
+
+static bool has_route(const struct sm_prefix *list, uint32_t count, const struct sm_prefix *prefix)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (list[i].len == prefix->len &&
+		    sm_prefix_contains(&list[i], prefix->family, prefix->ip))
+			return true;
+	return false;
+}
+
 static void add_route(struct sm_daemon *d, struct sm_daemon_port *port,
 		      const struct sm_prefix *prefix)
 {
@@ -360,28 +391,42 @@ static void add_route(struct sm_daemon *d, struct sm_daemon_port *port,
 	port->routes[port->route_count++] = *prefix;
 }
 
+/* Those that are not in @wanted */
+static void remove_routes(struct sm_daemon *d, struct sm_daemon_port *port,
+			  const struct routes *wanted)
+{
+	const uint32_t count = port->route_count;
+
+	port->route_count = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct sm_prefix prefix = port->routes[i];
+
+		if (has_route(wanted->prefix, wanted->count, &prefix))
+			port->routes[port->route_count++] = prefix;
+		else
+			(void)!sm_netlink_del_route(d->netlink, d->tun.ifindex, &prefix);
+	}
+}
+
 void sm_device_route_peer(struct sm_daemon *d, const struct sm_peer_info *info, bool install)
 {
 	struct sm_daemon_port *port = &d->ports[info->port];
+	struct routes wanted = {0};
 
-	if (d->config->network.mode != SM_MODE_TUN || !d->config->interface.routes ||
-	    port->routed == install)
+	if (d->config->network.mode != SM_MODE_TUN || !d->config->interface.routes)
 		return;
-	if (!install) {
-		for (uint32_t i = 0; i < port->route_count; i++)
-			(void)!sm_netlink_del_route(d->netlink, d->tun.ifindex, &port->routes[i]);
-		port->route_count = 0;
-		port->routed = false;
-		return;
-	}
-	port->routed = true;
-	for (uint32_t i = 0; i < info->identity->prefix_count; i++)
-		add_route(d, port, &info->identity->prefixes[i]);
-	for (uint32_t i = 0; i < info->identity->address_count; i++) {
-		struct sm_prefix host = info->identity->addresses[i];
+	if (install)
+		wanted = wanted_routes(d, info->identity);
+	remove_routes(d, port, &wanted);
+	for (uint32_t i = 0; i < wanted.count; i++)
+		if (!has_route(port->routes, port->route_count, &wanted.prefix[i]))
+			add_route(d, port, &wanted.prefix[i]);
+}
 
-		host.len = host.family == 4 ? 32 : 128;
-		if (!in_own_subnet(d, &host))
-			add_route(d, port, &host);
-	}
+void sm_device_unroute(struct sm_daemon *d)
+{
+	const struct routes none = {0};
+
+	for (uint32_t i = 0; d->tun.taken_over && d->ports && i < SM_PORT_MAX; i++)
+		remove_routes(d, &d->ports[i], &none);
 }

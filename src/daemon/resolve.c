@@ -67,8 +67,10 @@ static void look_up(struct resolution *r, const struct sm_config_endpoint *e)
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
 	struct lookup *l = calloc(1, sizeof(*l));
 
-	if (!l)
+	if (!l) {
+		snprintf(r->text, sizeof(r->text), "out of memory");
 		return;
+	}
 	l->r = r;
 	l->port = e->port;
 	snprintf(l->host, sizeof(l->host), "%s", e->host);
@@ -90,15 +92,13 @@ static const struct sm_config_peer *find(const struct sm_daemon *d, uint16_t por
 	return NULL;
 }
 
-void sm_resolve_peer(struct sm_daemon *d, uint16_t port)
+int sm_resolve_peer(struct sm_daemon *d, uint16_t port)
 {
 	const struct sm_config_peer *peer = find(d, port);
 	struct resolution *r = calloc(1, sizeof(*r));
 
-	if (!r) {
-		sm_error("out of memory: a peer is not dialled");
-		return;
-	}
+	if (!r)
+		return -ENOMEM;
 	r->d = d;
 	r->port = port;
 	snprintf(r->text, sizeof(r->text), "no endpoint is configured");
@@ -111,6 +111,7 @@ void sm_resolve_peer(struct sm_daemon *d, uint16_t port)
 			look_up(r, e);
 	}
 	finish(r);
+	return 0;
 }
 
 void sm_resolve_deliver(struct sm_daemon *d)

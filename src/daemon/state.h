@@ -22,8 +22,9 @@
 
 #include <uv.h>
 
-#define SM_DAY_S            INT64_C(86400)
-#define SM_DAEMON_ERROR_MAX 512u
+#define SM_DAY_S             INT64_C(86400)
+#define SM_DAEMON_ERROR_MAX  512u
+#define SM_DAEMON_ROUTES_MAX (SM_IDENT_PREFIX_MAX + SM_IDENT_ADDRESS_MAX) /* to one peer */
 
 /** struct sm_credentials - What proves who we are, and whom we believe */
 struct sm_credentials {
@@ -46,9 +47,8 @@ struct sm_daemon_port {
 	struct sm_handshake handshake;
 	char logged[160]; /* the last reason that was logged, so that a repeated one is not */
 	uint64_t logged_us;
-	struct sm_log_limit log_limit; /* of the lines that this peer can trigger */
-	bool routed;                   /* its routes are installed (TUN) */
-	struct sm_prefix routes[SM_IDENT_PREFIX_MAX + SM_IDENT_ADDRESS_MAX];
+	struct sm_log_limit log_limit;                 /* of the lines that this peer can trigger */
+	struct sm_prefix routes[SM_DAEMON_ROUTES_MAX]; /* installed (TUN) */
 	uint32_t route_count;
 };
 
@@ -116,8 +116,10 @@ SM_MUST_CHECK int sm_device_open(struct sm_daemon *d, char *error);
 void sm_device_close(struct sm_daemon *d);
 /** sm_device_candidates() - Tell the node where this machine can be reached */
 void sm_device_candidates(struct sm_daemon *d);
-/** sm_device_route_peer() - TUN: install or remove the routes to what a peer's certificate names */
+/** sm_device_route_peer() - TUN: have the routes to what a peer's certificate names now, or none to the peer */
 void sm_device_route_peer(struct sm_daemon *d, const struct sm_peer_info *info, bool install);
+/** sm_device_unroute() - At the end: an interface that outlives us keeps no route to any peer */
+void sm_device_unroute(struct sm_daemon *d);
 
 /* control.c */
 /** sm_control_open() - Node, plane, connections, loop handles; Return: 0, -errno with @error */
@@ -136,7 +138,8 @@ void sm_control_recheck(struct sm_daemon *d);
 SM_MUST_CHECK int sm_reload(struct sm_daemon *d, char *ret_note, char *error);
 
 /* resolve.c */
-void sm_resolve_peer(struct sm_daemon *d, uint16_t port);
+/** sm_resolve_peer() - Begin to look its endpoints up; Return: 0, -ENOMEM: then nothing follows */
+SM_MUST_CHECK int sm_resolve_peer(struct sm_daemon *d, uint16_t port);
 /** sm_resolve_deliver() - Hand finished ones to the node, from the loop */
 void sm_resolve_deliver(struct sm_daemon *d);
 

@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SCAN_TIME_US  (UINT64_C(500) * SM_MSEC_US)
+#define SCAN_TIME_US  (3 * SM_SEC_US) /* of a start that has failed already */
 #define LOCK_PATH_MAX 512
 #define SOCKETS_MAX   64u /* sockets on one port that are looked for */
 
@@ -228,23 +228,31 @@ static void name_process(int proc, const char *pid, char ret_holder[SM_HOLDER_MA
 	snprintf(ret_holder, SM_HOLDER_MAX, "%s (pid %.20s)", *comm ? comm : "a process", pid);
 }
 
-/* Leaves @ret_holder at "another process" where it is nobody's that we may look at. */
+/*
+ * Leaves @ret_holder at "another process" where it is nobody's that we may look at. We ourselves come last:
+ * who cannot have a port of IPv6 may have taken that of IPv4 just now.
+ */
 static void find_holder(const struct quarry *q, char ret_holder[SM_HOLDER_MAX])
 {
 	uint64_t until_us = sm_clock_now_us() + SCAN_TIME_US;
 	DIR *proc = opendir("/proc");
+	char self[24];
 
 	snprintf(ret_holder, SM_HOLDER_MAX, "another process");
 	if (!proc)
 		return;
+	snprintf(self, sizeof(self), "%d", (int)getpid());
 	for (struct dirent *e; (e = readdir(proc)) && sm_clock_now_us() <= until_us;) {
-		if (e->d_name[0] < '0' || e->d_name[0] > '9')
+		if (e->d_name[0] < '0' || e->d_name[0] > '9' || strcmp(e->d_name, self) == 0)
 			continue;
 		if (process_has(dirfd(proc), e->d_name, q, until_us)) {
 			name_process(dirfd(proc), e->d_name, ret_holder);
-			break;
+			goto out;
 		}
 	}
+	if (process_has(dirfd(proc), self, q, until_us))
+		name_process(dirfd(proc), self, ret_holder);
+out:
 	closedir(proc);
 }
 

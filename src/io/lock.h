@@ -37,7 +37,7 @@ void sm_lock_tun_holder(const char *ifname, char ret_holder[SM_HOLDER_MAX]);
  * @udp: UDP, else TCP
  * @ret_holder: "nginx (pid 812)" or "another process"
  *
- * Context: looks through /proc for at most half a second
+ * Context: looks through /proc for some seconds at most
  * Return: 0, -ENOENT nobody
  */
 SM_MUST_CHECK int sm_lock_port_holder(bool udp, uint16_t port, char ret_holder[SM_HOLDER_MAX]);

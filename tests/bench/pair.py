@@ -67,6 +67,34 @@ def end(process, wait=0.0):
     process.wait()
 
 
+def iperf3_server(machine, port):
+    """For one test."""
+    process = machine.popen("iperf3", "-s", "-1", "-p", str(port), stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+    laboratory.wait_for(lambda: f":{port:04X} " in machine.sh("cat", "/proc/net/tcp", "/proc/net/tcp6"),
+                        what="iperf3 to listen")
+    return process
+
+
+def iperf3(client, machine, to, way, *options, seconds, tries=3):
+    """The end of the report. Now and then one fails on its control connection."""
+    for _ in range(tries):
+        server = iperf3_server(machine, 5201)
+        try:
+            text = client.sh("iperf3", "-c", to, "-t", str(seconds), "-J", *options, timeout=seconds + 20,
+                             check=False)
+        finally:
+            end(server, wait=2)  # now and then one stays after a test with UDP
+        try:
+            report = json.loads(text)
+        except ValueError:
+            report = {"error": text.strip()}
+        if not report.get("error") and {"sum", "sum_sent"} & set(report["end"]):
+            return report["end"]
+        say(f"iperf3 over {way}, once more: {report.get('error', 'a report without figures')}")
+    sys.exit(f"bench: iperf3 over {way} gave no figures in {tries} tries")
+
+
 class Pair:
     """alice and bob; only alice has the other's endpoint, so that both never dial at once."""
 
@@ -121,31 +149,13 @@ class Pair:
         return {daemon.name: daemon.status(profile=True)["profile"]
                 for daemon in (self.alice, self.bob)}
 
-    def server(self, port, **options):
-        """An iperf3 server in bob's machine for one test."""
-        process = self.bob.machine.popen("iperf3", "-s", "-1", "-p", str(port), **options,
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        laboratory.wait_for(lambda: f":{port:04X} " in self.bob.machine.sh(
-            "cat", "/proc/net/tcp", "/proc/net/tcp6"), what="iperf3 to listen")
-        return process
+    def server(self, port):
+        return iperf3_server(self.bob.machine, port)
 
-    def iperf3(self, path, *options, seconds, tries=3):
-        """From alice to bob; gives the end of the report. Now and then one fails on its control connection."""
-        for _ in range(tries):
-            server = self.server(5201)
-            try:
-                text = self.alice.machine.sh("iperf3", "-c", self.address(path), "-t", str(seconds), "-J",
-                                             *options, timeout=seconds + 20, check=False)
-            finally:
-                end(server, wait=2)  # now and then one stays after a test with UDP
-            try:
-                report = json.loads(text)
-            except ValueError:
-                report = {"error": text.strip()}
-            if not report.get("error") and {"sum", "sum_sent"} & set(report["end"]):
-                return report["end"]
-            say(f"iperf3 over the {path}, once more: {report.get('error', 'a report without figures')}")
-        sys.exit(f"bench: iperf3 over the {path} gave no figures in {tries} tries")
+    def iperf3(self, path, *options, seconds):
+        """From alice to bob; gives the end of the report."""
+        return iperf3(self.alice.machine, self.bob.machine, self.address(path), f"the {path}", *options,
+                      seconds=seconds)
 
     def sent_bytes(self):
         return self.alice.machine.ip_json("-s link show dev eth0")[0]["stats64"]["tx"]["bytes"]

@@ -127,13 +127,60 @@ def perf(found):
                    for one in found["symbols"]]))
 
 
+def impair(found):
+    rows = []
+    for name, title in (("raw", "veth without offloads"), ("impair", "through the tool, no impairment"),
+                        ("impair_1ms", "through the tool, 1 ms each way")):
+        one = found[name]
+        rows.append([title, with_range(one["gbps"], ".2f"), show(one["retransmits"], ".0f"),
+                     "–" if name == "raw" else show(one["missed"], ".0f"),
+                     "–" if name == "raw" else show(one["cpu_s_per_gb"], ".2f")])
+    return (f"### The impairment tool: TCP, one stream, {found['congestion_control']}, {found['seconds']} s, "
+            "MTU 1500\n\n" +
+            table(["path", "Gbit/s", "retransmits", "frames missed", "tool's CPU, s/GB"], rows))
+
+
+def micro(found):
+    return (f"### Single steps, ns per packet, {found['openssl']}\n\n" +
+            table(["step", "median", "best", "of a copy"],
+                  [[one["name"] + (" (reference)" if one["name"] == "copy_1400" else ""),
+                    *(show(one[k]) for k in ("ns_per_packet", "best_ns_per_packet", "ratio_to_copy"))]
+                   for one in found["results"]]))
+
+
+def profiling(found):
+    rows = []
+    for one in found["results"]:
+        without, added = one["without_ns_per_frame"], one["with_ns_per_frame"] - one["without_ns_per_frame"]
+        rows.append([f"{one['name'].rpartition('_')[0].replace('_', ' ')}, {one['bytes']} bytes",
+                     one["batch"], show(without, ".0f"), show(added, "+.0f"), show(added / without, "+.1%")])
+    return ("### What profiling adds, ns per frame\n\n" +
+            table(["way", "frames in a batch", "without", "added", "share"], rows))
+
+
 SECTIONS = {"handshake": handshake, "memory": memory, "latency": latency, "tcp": tcp, "udp": udp,
-            "startup": startup, "profile": profile, "perf": perf}
+            "startup": startup, "profile": profile, "perf": perf, "impair": impair, "micro": micro,
+            "profiling": profiling}
+
+HOW = {"micro": "medians of 3001 batches of 64",
+       "profiling": "medians of 2001 batches with and 2001 without, by turns"}
+
+
+def taken(result, rounds):
+    """The line under each heading: one document may hold parts of several runs."""
+    e = result["environment"]
+    quick = "one short round; " if result["quick"] else ""
+    settings = "".join(f"; {section}.{key}={value}" for section, key, value in result["settings"])
+    return (f"{e['date']}, {e['version']}, {e['cpu']}, {e['cores']} cores, Linux {e['kernel']}; load average "
+            f"at the start {e['load']}; {quick}{rounds}{settings}.\n")
 
 
 def markdown(result):
-    e = result["environment"]
-    head = (f"{e['date']}, {e['version']}, {e['cpu']}, {e['cores']} cores, Linux {e['kernel']}, "
-            f"{e['openssl']}; load average at the start {e['load']}; medians of {result['rounds']} rounds, "
-            "in brackets the least and the most.\n")
-    return "\n".join([head] + [form(result[name]) for name, form in SECTIONS.items() if name in result])
+    """{part: its tables}"""
+    texts = {}
+    rounds = f"medians of {result['rounds']} rounds, in brackets the least and the most"
+    for name, form in SECTIONS.items():
+        if result.get(name):
+            heading, body = form(result[name]).split("\n", 1)
+            texts[name] = f"{heading}\n\n{taken(result, HOW.get(name, rounds))}{body}"
+    return texts

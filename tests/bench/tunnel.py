@@ -11,21 +11,23 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
 from pair import Pair, laboratory, resident_kb, say
 import handshake
+import impairment
 import latency
 import memory
 import report
 import startup
 import throughput
 
-PARTS = ("handshake", "memory", "latency", "tcp", "udp", "startup", "perf")
+PARTS = ("handshake", "memory", "latency", "tcp", "udp", "startup", "perf", "impair", "micro")
 FILE = os.path.join(laboratory.BUILD, "bench", "tunnel.json")
 DOCUMENT = os.path.join(laboratory.SOURCE, "docs", "PERFORMANCE.md")
-BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
+MARKS = "<!-- figures of {}: begin -->\n", "<!-- figures of {}: end -->\n"
 TOP_SYMBOLS = 10
 
 
@@ -68,6 +70,13 @@ def perf(pair, seconds):
                         for share, dso, symbol in rows[:TOP_SYMBOLS]]}
 
 
+def micro(name):
+    """What a micro benchmark prints as JSON."""
+    say(f"micro: {name}")
+    return json.loads(subprocess.run([os.path.join(laboratory.BUILD, "tests", "bench", "bench_" + name)],
+                                     check=True, stdout=subprocess.PIPE, timeout=300).stdout)
+
+
 def setting(text):
     """Interface.TxQueueLen=50 as (section, key, value)"""
     name, _, value = text.partition("=")
@@ -77,14 +86,8 @@ def setting(text):
     return section, key, value
 
 
-def measure(parts, rounds, quick, settings):
-    result = {"environment": environment(), "rounds": rounds, "quick": quick, "settings": settings}
-    if "handshake" in parts:
-        result["handshake"] = handshake.measure(3 if quick else 20)
-    if "memory" in parts:
-        result["memory"] = memory.measure((1, 4) if quick else (1, 4, 16))
-    if "startup" in parts:
-        result["startup"] = startup.measure(3 if quick else 10)
+def measure_pair(parts, rounds, quick, settings, result):
+    """What needs two daemons with a veth between them"""
     result["profile"] = {}
     with Pair(settings=settings) as pair:
         pair.start()
@@ -107,19 +110,39 @@ def measure(parts, rounds, quick, settings):
             say("perf: one TCP stream")
             result["perf"] = perf(pair, 1 if quick else 4)
         result["drops"] = {daemon.name: daemon.drops() for daemon in (pair.alice, pair.bob)}
+
+
+def measure(parts, rounds, quick, settings):
+    result = {"environment": environment(), "rounds": rounds, "quick": quick, "settings": settings}
+    if "handshake" in parts:
+        result["handshake"] = handshake.measure(3 if quick else 20)
+    if "memory" in parts:
+        result["memory"] = memory.measure((1, 4) if quick else (1, 4, 16))
+    if "startup" in parts:
+        result["startup"] = startup.measure(3 if quick else 10)
+    if {"latency", "tcp", "udp", "perf"} & set(parts):
+        measure_pair(parts, rounds, quick, settings, result)
+    if "impair" in parts:
+        result["impair"] = impairment.measure(rounds, 1 if quick else 3)
+    if "micro" in parts:
+        result["micro"] = micro("micro")
+        result["profiling"] = micro("profile")
     return result
 
 
-def write_document(text):
-    """Puts the tables between the two marks of docs/PERFORMANCE.md."""
+def write_document(texts):
+    """Puts each part's tables between its two marks in docs/PERFORMANCE.md; other parts keep theirs."""
     with open(DOCUMENT) as file:
-        old = file.read()
-    head, begin, rest = old.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"bench: {DOCUMENT} has no lines {BEGIN.strip()} and {END.strip()}")
+        document = file.read()
+    for name, text in texts.items():
+        begin, end = MARKS[0].format(name), MARKS[1].format(name)
+        head, found, rest = document.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not found or not closed:
+            sys.exit(f"bench: {DOCUMENT} has no lines {begin.strip()} and {end.strip()}")
+        document = head + begin + "\n" + text + "\n" + end + tail
     with open(DOCUMENT, "w") as file:
-        file.write(head + BEGIN + "\n" + text + "\n" + END + tail)
+        file.write(document)
 
 
 def main():
@@ -138,11 +161,11 @@ def main():
         if not os.path.exists(options.json):
             sys.exit(f"bench: there is no {options.json}: run make bench first")
         with open(options.json) as file:
-            text = report.markdown(json.load(file))
+            texts = report.markdown(json.load(file))
         if options.write_doc:
-            write_document(text)
+            write_document(texts)
         else:
-            print(text)
+            print("\n".join(texts.values()))
         return
     unknown = set(options.parts) - set(PARTS)
     if unknown or options.rounds < 1:
@@ -153,7 +176,7 @@ def main():
     with open(options.json, "w") as file:
         json.dump(result, file, indent=1)
         file.write("\n")
-    print(report.markdown(result))
+    print("\n".join(report.markdown(result).values()))
     say(f"written: {options.json}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fixture "lab", the logs of a failed test's daemons, and an end that leaves nothing behind."""
+"""The fixtures "lab" and "house", the logs of a failed test's daemons, and an end that leaves nothing behind."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from lab import Lab, sweep  # noqa: E402
 
 LOG_LIMIT = 12000  # characters of one daemon's log in the report
+LAST_LINES = 60    # of it in the XML report, for scripts/run-tests.py
 
 
 def on_signal(number, _):
@@ -38,6 +39,10 @@ def pytest_runtest_makereport(item):
         return
     for lab in Lab.everything:
         for title, text in lab.logs():
+            # the report of the taking down, which is written, copies those of the item before we are asked
+            kept = (report if report.when == "teardown" else item).user_properties
+            if f"log of {title}" not in dict(kept):
+                kept.append((f"log of {title}", "\n".join(text.splitlines()[-LAST_LINES:])))
             if len(text) > LOG_LIMIT:
                 half = LOG_LIMIT // 2
                 text = f"{text[:half]}\n[... {len(text)} characters ...]\n{text[-half:]}"
@@ -53,3 +58,11 @@ def lab():
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def house(whole_house):
+    """A module's whole_house (strangers.House), left as it was found by each of its tests."""
+    yield whole_house
+    whole_house.send_home()
+    whole_house.check()

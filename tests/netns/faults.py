@@ -10,13 +10,14 @@ that moment, a run of them arrived without a hole, and its first arrival is what
 import contextlib
 import hashlib
 import itertools
+import json
 import select
 import socket
 import struct
 import subprocess
 import threading
 
-from lab import SLOW, SO_RCVBUFFORCE, family_of, machine_of, now, patterned, wait_for
+from lab import SLOW, SO_RCVBUFFORCE, family_of, machine_of, now, patterned, sh, wait_for
 
 INTERVAL = 0.02  # seconds between the datagrams of a flow
 RUN = 10         # so many without a hole are no accident
@@ -89,7 +90,8 @@ class Flow:
         return None
 
     def wait_resumed(self, since, within=RESUME):
-        took = wait_for(lambda: self.resumed(since), within + 3, f"{self} to resume")
+        wait_for(lambda: self.resumed(since) is not None, within + 3, f"{self} to resume")
+        took = self.resumed(since)
         assert took <= within * SLOW, f"{self} resumed after {took:.2f} s, {within} s were allowed"
         return took
 
@@ -304,6 +306,14 @@ class Block:
 
     def __exit__(self, *_):
         self.end()
+
+
+def card_drops(daemon, direction):
+    """Frames that the kernel dropped at the card, "tx": before the daemon could read them."""
+    stats = sh("ip", "-n", daemon.machine.netns, "-s", "-json", "link", "show", "smesh0")
+    dropped = json.loads(stats)[0]["stats64"][direction]["dropped"]
+    queues = json.loads(sh("tc", "-n", daemon.machine.netns, "-s", "-json", "qdisc", "show", "dev", "smesh0"))
+    return dropped + (sum(queue["drops"] for queue in queues) if direction == "tx" else 0)
 
 
 def pause_until(moment):

@@ -68,6 +68,7 @@ EXPERIMENTAL = 0x88B5  # EtherType for local experiments, IEEE 802
 ETH_P_ALL = 3
 
 CLONE_NEWNET = 0x40000000
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
 SO_RCVBUFFORCE = 33
 PR_SET_PDEATHSIG = 1
@@ -75,6 +76,9 @@ TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = itertools.count(1)
+idents = itertools.count(os.getpid())  # of ICMP echoes
+TICKS = 10000     # a second
+STALL = 100       # ticks by which a sleeper may wake too late
 
 
 # --- waiting ---
@@ -84,33 +88,43 @@ def watch_stalls():
     """Starts a process on each CPU that sleeps 10 ms at a time and adds up by how much it woke too late.
 
     On a virtual machine that shares its CPUs, seconds may pass in which nothing runs. They say nothing
-    about the daemons, and must not count against them.
+    about the daemons, and must not count against them. A stall that is not over yet counts too: behind it we
+    may run sooner than they do. So the time that this gives a function for may stand still, but never goes
+    back.
     """
     cpus = sorted(os.sched_getaffinity(0))
-    shared = mmap.mmap(-1, 8 * len(cpus))
-    parent = os.getpid()
+    begin, parent = time.monotonic(), os.getpid()
+    # For each CPU how late it has been in all and when it wants to wake next, in one number that is written at
+    # once: what stands there may be read at any moment, and the writer be interrupted at any.
+    shared = memoryview(mmap.mmap(-1, 8 * len(cpus))).cast("Q")
+
+    def ticks():
+        return (time.monotonic() - begin) * TICKS
+
+    for index in range(len(cpus)):
+        shared[index] = TICKS
     for index, cpu in enumerate(cpus):
         if os.fork() == 0:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.sched_setaffinity(0, {cpu})
-            total = 0.0
+            total, woken = 0, int(ticks())
             while os.getppid() == parent:
-                begin = time.monotonic()
-                time.sleep(0.01)
-                late = time.monotonic() - begin - 0.01
-                if late > 0.02:
-                    total += late
-                    struct.pack_into("d", shared, 8 * index, total)
+                due = woken + STALL
+                shared[index] = total << 32 | due
+                time.sleep(STALL / TICKS)
+                woken = int(ticks())
+                total += max(0, woken - due - STALL)
             os._exit(0)
-    return lambda: max(struct.unpack(f"{len(cpus)}d", shared[:]))
+
+    def running():
+        read = shared.tolist()
+        at = ticks()  # behind what was read: or it could go back
+        return (at - max((one >> 32) + max(0, at - (one & 0xFFFFFFFF) - STALL) for one in read)) / TICKS
+
+    return running
 
 
-stalled = watch_stalls()
-
-
-def now():
-    """Seconds for which this machine has run: time.monotonic() without the stalls."""
-    return time.monotonic() - stalled()
+now = watch_stalls()  # Seconds for which this machine has run: time.monotonic() without the stalls
 
 
 def wait_for(condition, timeout=5.0, what="", interval=0.01):
@@ -266,16 +280,16 @@ class RawPort:
 
     def wait(self, wanted, timeout=None):
         """The first frame for which wanted(frame) is true; an AssertionError after the timeout."""
-        end = time.monotonic() + (self.timeout if timeout is None else timeout) * SLOW
+        end = now() + (self.timeout if timeout is None else timeout) * SLOW
         seen = 0
         while True:
-            left = end - time.monotonic()
-            ready = left > 0 and select.select([self.sock], [], [], left)[0]
-            assert ready, f"no such frame among the {seen} that came"
-            frame = self.receive()
-            seen += 1
-            if wanted(frame):
-                return frame
+            if select.select([self.sock], [], [], 0.05)[0]:
+                frame = self.receive()
+                seen += 1
+                if wanted(frame):
+                    return frame
+            else:
+                assert now() < end, f"no such frame among the {seen} that came"
 
     def drain(self):
         """All frames that are there already."""
@@ -505,7 +519,7 @@ class Daemon:
 
     def wait_notify(self, wanted, timeout=10):
         """Waits for a line of sd_notify(3)."""
-        end = time.monotonic() + timeout * SLOW
+        end = now() + timeout * SLOW
         while wanted not in self.notified:
             ready = select.select([self.notify], [], [], 0.05)[0]
             if ready:
@@ -514,7 +528,7 @@ class Daemon:
             if self.process.poll() is not None:
                 self.expected_exit = None
                 raise AssertionError(f"{self} ended with {self.process.returncode}:\n{self.log()[-2000:]}")
-            assert time.monotonic() < end, f"{self} did not say {wanted}:\n{self.log()[-2000:]}"
+            assert now() < end, f"{self} did not say {wanted}:\n{self.log()[-2000:]}"
 
     @property
     def pid(self):
@@ -742,7 +756,13 @@ class Lab:
             self.bridge = self.machine("internet")
             self.bridge.ip("link add br0 type bridge stp_state 0 forward_delay 0")
             self.bridge.ip(f"link set br0 mtu {mtu} up")
-        return [self.plug(self.machine(name), families, mtu, impair) for name in names]
+        machines = [self.plug(self.machine(name), families, mtu, impair) for name in names]
+        if impair is not None:
+            # ARP has no checksum: what a bad wire made of an answer would be believed
+            for a, b in itertools.permutations((m for m in machines if m.ip4), 2):
+                mac = b.ip_json("link show eth0")[0]["address"]
+                a.ip(f"neigh replace {b.ip4} lladdr {mac} dev eth0 nud permanent")
+        return machines
 
     def plug(self, machine, families=(4, 6), mtu=1500, impair=None):
         """Joins one machine to the bridge as eth0."""
@@ -962,27 +982,102 @@ class Ping:
         return self.sent - self.received
 
 
-def ping(side, address, count=5, interval=0.01, size=None, df=False, deadline=5, options=()):
+class Echoes:
+    """The requests of one ping() and their answers, on a raw socket."""
+
+    def __init__(self, side, address, size, df, source):
+        self.v6 = ":" in address
+        self.address = address
+        self.ident = next(idents) & 0xFFFF
+        self.body = patterned(self.ident, size) if isinstance(size, int) else size
+        self.sock = machine_of(side).socket(family_of(address), socket.SOCK_RAW,
+                                            socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP)
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        if df:
+            level, option = ((socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if self.v6
+                             else (socket.IPPROTO_IP, IP_MTU_DISCOVER))
+            self.sock.setsockopt(level, option, PMTUDISC_DO)
+        if source:
+            self.sock.bind((source, 0))
+        self.sent_at = []
+        self.answered = set()
+        self.duplicates = 0
+        self.times_ms, self.lines = [], []
+
+    def send(self):
+        number = len(self.sent_at) + 1
+        packet = struct.pack("!BBHHH", 128 if self.v6 else 8, 0, 0, self.ident, number) + self.body
+        if not self.v6:  # else the kernel does it
+            packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
+        self.sent_at.append(time.monotonic())
+        try:
+            self.sock.sendto(packet, (self.address, 0))
+        except OSError as error:
+            self.lines.append(f"{number}: cannot be sent: {error}")
+
+    def receive(self):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, source = self.sock.recvfrom(1 << 17)
+                if not self.v6:
+                    data = data[4 * (data[0] & 15):]
+                self.take(data, source[0])
+
+    def take(self, data, source):
+        if data[0] == (1 if self.v6 else 3):
+            self.lines.append(f"{source} says: Unreachable, code {data[1]}")
+        kind, ident, number = data[0], *struct.unpack_from("!HH", data, 4)
+        if kind != (129 if self.v6 else 0) or ident != self.ident or not 0 < number <= len(self.sent_at):
+            return
+        assert data[8:] == self.body, f"the answer {number} of {source} has other bytes"
+        if number in self.answered:
+            self.duplicates += 1
+            self.lines.append(f"{number}: answered again")
+            return
+        self.answered.add(number)
+        self.times_ms.append((time.monotonic() - self.sent_at[number - 1]) * 1000)
+        self.lines.append(f"{number}: {self.times_ms[-1]:.3f} ms")
+
+
+PING_WINDOW = 60  # frames on their way at most: several of them share a card's queue of 500
+
+
+def ping(side, address, count=5, interval=0.01, size=56, df=False, deadline=5, source=None):
     """ICMP echo from a daemon's or another machine to an address of either family.
 
-    With -W alone ping(8) waits for twice the round-trip time after its last request, which is too
-    short on a busy machine. With -w it goes on sending until count answers came or the time is up:
-    what counts are the answers to the first count requests. A deadline below a second is for those
-    who expect no answer.
+    Exactly count requests go out, a window of them at once, and each answer has deadline seconds behind the last of them to come. That
+    ping(8) cannot do: with -W it waits for twice the round-trip time after its last request, which is too
+    short on a busy machine, and with -w it sends more until count answers came, whichever those are.
+
+    size: of the contents, or the contents themselves
     """
-    command = ["ping", "-n", "-c", str(count), "-i", str(interval)]
-    command += ["-w", str(round(count * interval + deadline * SLOW + 1))] if deadline >= 1 else [
-        "-W", str(deadline * SLOW)]
-    if size is not None:
-        command += ["-s", str(size)]
-    if df:
-        command += ["-M", "do"]
-    text = machine_of(side).sh(*command, *options, address, check=False,
-                               timeout=count * interval + deadline + 10)
-    assert "packets transmitted" in text, text
-    answers = re.findall(r"bytes from .*icmp_seq=(\d+).* time=([\d.]+) ms(.*)", text)
-    return Ping(count, len({int(seq) for seq, _, _ in answers if int(seq) <= count}),
-                sum("DUP" in rest for _, _, rest in answers), [float(ms) for _, ms, _ in answers], text)
+    echoes = Echoes(side, address, size, df, source)
+    window = max(1, PING_WINDOW // -(-len(echoes.body) // 1400))
+    due = end = now()
+    with echoes.sock:
+        while len(echoes.answered) < count:
+            at = now()
+            sent = len(echoes.sent_at)
+            if sent < count and at >= due and (sent - len(echoes.answered) < window or at >= end):
+                echoes.send()
+                end = now() + (deadline if sent + 1 == count else min(deadline, 1)) * SLOW
+                due = now() + interval
+            elif sent == count and at >= end:
+                break
+            if select.select([echoes.sock], [], [], min(0.05, max(0.0005, due - at)))[0]:
+                echoes.receive()
+    return Ping(count, len(echoes.answered), echoes.duplicates, echoes.times_ms,
+                f"{count} to {address}:\n" + "\n".join(echoes.lines))
+
+
+def checksum(data):
+    """That of IP, ICMP and UDP (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
 
 
 def family_of(address):
@@ -1046,30 +1141,47 @@ def tcp_both_ways(a, b, address, mbytes=50, port=5001, timeout=60):
     return time.monotonic() - begin
 
 
-def udp_numbered(a, b, address, count=200, size=1000, port=5002, pause=0.0005):
+CARD_QUEUE = 400  # frames: less than the card's, 500, which the kernel's own share
+
+
+def udp_numbered(a, b, address, count=200, size=1000, port=5002, pause=0.0005, window=CARD_QUEUE):
     """Sends numbered datagrams from a to b's address; gives the numbers in the order of arrival.
 
     A datagram that arrived with other contents is an AssertionError. The neighbour is resolved first: the
     kernel lets a datagram overtake those that wait for ARP. On a bad wire that takes more than one echo.
+
+    window: so many frames are on their way at most, since the kernel drops what does not fit into the card's
+    queue while the daemon waits for a CPU. After a second in which nothing came they count as lost.
     """
-    assert ping(a, address, count=1).times_ms, "no answer at all"
-    receiver = machine_of(b).socket(family_of(address), socket.SOCK_DGRAM, timeout=1.0)
-    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
+    wait_for(lambda: ping(a, address, count=1, deadline=1).received, 10, f"an answer of {address}")
+    receiver = machine_of(b).socket(family_of(address), socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     receiver.bind((address, port))
     sender = machine_of(a).socket(family_of(address), socket.SOCK_DGRAM)
     body = patterned("udp", size)
-    for i in range(count):
-        sender.sendto(struct.pack("!I", i) + body[4:], (address, port))
-        time.sleep(pause)
-    arrived = []
-    receiver.settimeout(1.0 * SLOW)
-    with contextlib.suppress(TimeoutError):
-        while len(arrived) < count:
-            data = receiver.recv(1 << 16)
-            assert data[4:] == body[4:]
-            arrived.append(struct.unpack_from("!I", data)[0])
-    sender.close()
-    receiver.close()
+    window //= -(-size // 1400)
+    arrived, lost = [], 0
+
+    def receive(wanted):
+        """Until so many have come; False if there was nothing for a second."""
+        heard = now()
+        while len(arrived) < wanted:
+            if select.select([receiver], [], [], 0.05)[0]:
+                data = receiver.recv(1 << 16)
+                assert data[4:] == body[4:]
+                arrived.append(struct.unpack_from("!I", data)[0])
+                heard = now()
+            elif now() - heard > 1.0 * SLOW:
+                return False
+        return True
+
+    with sender, receiver:
+        for i in range(count):
+            sender.sendto(struct.pack("!I", i) + body[4:], (address, port))
+            time.sleep(pause)
+            if not receive(i + 1 - lost - window):
+                lost = i + 1 - len(arrived)
+        receive(count)
     return arrived
 
 

@@ -8,7 +8,6 @@ OPENSSL (the variable SM_OPENSSL; scripts/setup-openssl.sh names it) is 3.5 or n
 """
 
 import contextlib
-import itertools
 import os
 import re
 import select
@@ -19,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from lab import CONTROL_PORT, SANITIZED, SLOW, Authority, Daemon, now, sh, wait_for
+from lab import CONTROL_PORT, SANITIZED, SLOW, Authority, Daemon, checksum, idents, now, sh, wait_for
 
 OPENSSL = os.environ.get("SM_OPENSSL") or "openssl"
 GROUP = "SecP384r1MLKEM1024"
@@ -249,9 +248,6 @@ class Member(Openssl):
 # --- who must not be disturbed ---
 
 
-idents = itertools.count(os.getpid())
-
-
 class Watch:
     """Pings from one daemon's interface to another's address, hundred a second, until the end."""
 
@@ -276,11 +272,8 @@ class Watch:
                 number = self.sent = self.sent + 1
                 self.missing.add(number)
             body = struct.pack("!HHI", self.ident, number & 0xFFFF, number)
-            total = sum(struct.unpack("!5H", b"\x08\0" + body[:8])) + 0
-            total = (total & 0xFFFF) + (total >> 16)
-            total = (total & 0xFFFF) + (total >> 16)
             with contextlib.suppress(OSError):
-                self.sock.sendto(struct.pack("!BBH", 8, 0, ~total & 0xFFFF) + body,
+                self.sock.sendto(struct.pack("!BBH", 8, 0, checksum(b"\x08\0" + body)) + body,
                                  (self.address, 0))
 
     def receive(self):

@@ -12,7 +12,7 @@ import struct
 
 import pytest
 
-from lab import (EXPERIMENTAL, Capture, Datagram, patterned, ping, tcp_both_ways, wait_for)
+from lab import (EXPERIMENTAL, Capture, Datagram, checksum, patterned, ping, tcp_both_ways, wait_for)
 
 BROADCAST = b"\xff" * 6
 STRANGER = bytes.fromhex("06aabbccdd01")  # a MAC that nobody owns
@@ -178,13 +178,6 @@ def arp(source_mac, sender_mac, sender_ip, target_ip, operation=1):
     return frame(BROADCAST, source_mac, 0x0806, struct.pack(
         "!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, operation, sender_mac, socket.inet_aton(sender_ip),
         bytes(6), socket.inet_aton(target_ip)))
-
-
-def checksum(data):
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def advertisement(source_mac, address, link_mac):

@@ -71,6 +71,13 @@ def inside(netns):
             setns(home.fileno())
 
 
+def make_silent(netns):
+    """A namespace whose kernel sends nothing by itself."""
+    sh("ip", "netns", "add", netns)
+    sh("ip", "netns", "exec", netns, "sh", "-c",
+       "for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done")
+
+
 class Wire:
     """Two namespaces with impair between them, and its control on standard input."""
 
@@ -82,9 +89,7 @@ class Wire:
         self.unread = b""
         try:
             for netns in self.netns.values():
-                sh("ip", "netns", "add", netns)
-                sh("ip", "netns", "exec", netns, "sh", "-c",
-                   "for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done")
+                make_silent(netns)
             self.proc = subprocess.Popen(
                 [IMPAIR, "--a", "eth0", "--b", "eth0", "--netns-a", self.netns["L"], "--netns-b",
                  self.netns["R"], "--mtu", str(mtu), "--json", "--control", "-", *options],
@@ -188,13 +193,20 @@ def drain(sock):
     return frames
 
 
-def send_numbered(wire, n, side="L", size=100):
-    """Sends n frames across; gives the counters and the numbers as they arrived."""
+def send_numbered(wire, n, side="L", size=100, sent=None):
+    """Sends n frames across, calls sent() when the wire has them all; gives the counters and the numbers as they arrived."""
     direction = "a2b" if side == "L" else "b2a"
     before = wire.stats()[direction]["in_frames"]
     with wire.tap(side) as out, wire.tap(other(side)) as into:
         for i in range(n):
             out.send(numbered(side, i, size))
+            if i % 1000 == 999:  # the queue in front of the wire holds 4000
+                while wire.stats()[direction]["in_frames"] < before + i - 1000:
+                    pass
+        while sent and wire.stats()[direction]["in_frames"] < before + n:
+            pass
+        if sent:
+            sent()
         stats = wire.settle(direction, before + n)
         frames = drain(into)
     arrived = [struct.unpack_from("!I", frame, 14)[0] for frame in frames]
@@ -208,6 +220,7 @@ def tcp_transfer(wire, size):
     data = os.urandom(1 << 20)
     blocks = size >> 20
     server = wire.socket("R", socket.AF_INET, socket.SOCK_STREAM)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind((ADDRS["R"], 5001))
     server.listen(1)
     client = wire.socket("L", socket.AF_INET, socket.SOCK_STREAM)
@@ -270,7 +283,8 @@ def test_passes_full_size_vlan_frame():
 
 def test_passes_jumbo_frames():
     with Wire("--delay", "1ms", mtu=9000) as wire:
-        assert "2 received" in wire.ping("-c", "2", "-i", "0.01", "-w", "5", "-s", "8972", "-M", "do")
+        for _ in range(2):  # a second one at once would be sent again if the first were late
+            assert "1 received" in wire.ping("-c", "1", "-w", "5", "-i", "10", "-s", "8972", "-M", "do")
         stats = wire.stats()
         assert stats["a2b"]["out_bytes"] == stats["b2a"]["out_bytes"] == 2 * 9014
 
@@ -281,11 +295,11 @@ def test_passes_jumbo_frames():
 def test_delay():
     with Wire("--delay", "20ms") as wire:
         rtt = [float(x) for x in re.findall(r"time=([\d.]+) ms",
-                                            wire.ping("-c", "10", "-i", "0.05"))]
+                                            wire.ping("-c", "10", "-i", "0.05", "-w", "10"))]
         assert len(rtt) == 10
         assert 40.0 <= min(rtt) < 60.0
         wire.say("set a2b delay off")
-        rtt = [float(x) for x in re.findall(r"time=([\d.]+) ms", wire.ping("-c", "3", "-i", "0.05"))]
+        rtt = [float(x) for x in re.findall(r"time=([\d.]+) ms", wire.ping("-c", "10", "-i", "0.05", "-w", "10"))]
         assert 20.0 <= min(rtt) < 39.0
 
 
@@ -358,7 +372,7 @@ def test_duplication():
 @pytest.mark.parametrize("gap", [1, 5])
 def test_reordering_by_gap(gap):
     n = 1000
-    with Wire("--reorder", "2%", "--reorder-gap", str(gap), "--reorder-delay", "1s", "--seed",
+    with Wire("--reorder", "2%", "--reorder-gap", str(gap), "--reorder-delay", "3s", "--seed",
               "9") as wire:
         stats, arrived = send_numbered(wire, n)
     assert sorted(arrived) == list(range(n))
@@ -383,6 +397,7 @@ def test_reordering_by_time():
             wire.settle("a2b", 1)
             assert time.monotonic() - begin >= 0.030
             assert len(drain(into)) == 1
+            wire.say("set reorder-delay 1s")
             out.send(numbered("L", 1))
             while wire.stats()["a2b"]["in_frames"] < 2:
                 pass
@@ -442,9 +457,11 @@ def test_corruption_is_caught_by_udp():
 
 def test_rate_limit():
     with Wire("--rate", "50Mbit") as wire:
-        assert 35e6 < tcp_transfer(wire, 8 << 20) <= 50e6
+        rates = [tcp_transfer(wire, 4 << 20) for _ in range(4)]
+        # whoever waits for a CPU is slower, but never faster
+        assert 35e6 < max(rates) <= 50e6
         wire.say("set rate off")
-        assert tcp_transfer(wire, 8 << 20) > 60e6
+        assert max(tcp_transfer(wire, 8 << 20) for _ in range(2)) > 60e6
 
 
 def test_rate_counts_exactly():
@@ -452,26 +469,32 @@ def test_rate_counts_exactly():
     for bucket, least in (("0", 0.040), ("10000", 0.032)):
         with Wire("--rate", "10Mbit", "--bucket", bucket) as wire:
             with wire.tap("L") as out, wire.tap("R") as into:
-                begin = time.monotonic()
-                for i in range(40):
-                    out.send(numbered("L", i, 1250))
-                for i in range(40):
-                    into.recv(2048)
-                assert least <= time.monotonic() - begin < least + 0.1
+                seconds = []
+                for _ in range(5):  # whoever waits for a CPU is late, but never early
+                    begin = time.monotonic()
+                    for i in range(40):
+                        out.send(numbered("L", i, 1250))
+                    for i in range(40):
+                        into.recv(2048)
+                    seconds.append(time.monotonic() - begin)
+                    time.sleep(0.02)  # the bucket fills again
+                assert least <= min(seconds) < least + 0.1
 
 
 @pytest.mark.parametrize("queue,least", [("10p", 10), ("5000B", 5)])
 def test_queue_drops_the_tail(queue, least):
-    with Wire("--rate", "1Mbit", "--queue", queue) as wire:
-        stats, arrived = send_numbered(wire, 60, size=1000)
-    # 8 ms a frame: only few leave while 60 are sent
-    assert least <= len(arrived) <= least + 8
+    seconds = []
+    with Wire("--rate", "100kbit", "--queue", queue) as wire:
+        begin = time.monotonic()
+        stats, arrived = send_numbered(wire, 60, size=1000, sent=lambda: seconds.append(time.monotonic() - begin))
+    # 80 ms a frame: only few leave while 60 are sent
+    assert least <= len(arrived) <= least + 2 + seconds[0] / 0.080
     assert arrived[:least] == list(range(least))
     assert stats["dropped_queue"] == 60 - len(arrived)
 
 
 def test_memory_is_bounded():
-    with Wire("--delay", "300ms", "--memory", "100kB") as wire:
+    with Wire("--delay", "2s", "--memory", "100kB") as wire:
         stats, arrived = send_numbered(wire, 300, size=1000)
     assert 70 <= len(arrived) < 100
     assert stats["dropped_memory"] == 300 - len(arrived)
@@ -579,7 +602,7 @@ def test_socket_control_and_ready_fd(tmp_path):
     path = str(tmp_path / "wire.sock")
     netns = f"imp{os.getpid()}-sock"
     ready, told = os.pipe()
-    sh("ip", "netns", "add", netns)
+    make_silent(netns)
     proc = None
     try:
         with socket.socket(socket.AF_UNIX) as stale:  # left behind by a run that was killed

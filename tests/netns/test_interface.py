@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import shutil
+import time
 
 import pytest
 
@@ -259,8 +260,9 @@ def test_tun(lab):
     # an address that no certificate gives to the sender does not come in
     carol.machine.ip("addr add 10.61.0.99/32 dev lo")
     before = carol.drops().get("source_ip", 0) + bob.drops().get("source_ip", 0)
-    assert ping(carol, bob.ip4, count=3, deadline=0.2, options=("-I", "10.61.0.99")).received == 0
-    assert carol.drops().get("source_ip", 0) + bob.drops().get("source_ip", 0) >= before + 3
+    assert ping(carol, bob.ip4, count=3, deadline=0.2, source="10.61.0.99").received == 0
+    wait_for(lambda: carol.drops().get("source_ip", 0) + bob.drops().get("source_ip", 0) >= before + 3,
+             what="the drops")
 
     # routes leave with their peer
     assert "10.62.0.0/16" in alice.machine.ip("route show dev smesh0")
@@ -276,12 +278,12 @@ def test_tun_routes_of_a_revoked_peer(lab):
     shutil.copy(authority.crl, crl)
     alice, bob = lab.mesh("alice", "bob", sections=TUN, each={"alice": {"Network": {"CRL": crl}}},
                           issue=("--prefix", "10.66.0.0/16"), authority=authority)
-    assert "10.66.0.0/16" in alice.machine.ip("route show dev smesh0")
+    wait_for(lambda: "10.66.0.0/16" in alice.machine.ip("route show dev smesh0"), what="the route")
     authority.run("revoke", "bob")
     shutil.copy(authority.crl, crl)
     alice.ask("reload")
     wait_for(lambda: not alice.is_up(bob), what="the session's end")
-    assert "10.66.0.0/16" not in alice.machine.ip("route show dev smesh0")
+    wait_for(lambda: "10.66.0.0/16" not in alice.machine.ip("route show dev smesh0"), what="no route")
     certificate, key = authority.issue("bob", "--prefix", "10.67.0.0/16", "--address", "10.7.0.2/24", fresh=True)
     bob.configure("Node", Certificate=certificate, PrivateKey=key)
     bob.ask("reload")
@@ -354,6 +356,7 @@ def test_pinned(lab, mode):
 
 
 def test_pinned_to_another_key(lab):
+    begin = time.monotonic()
     alice, bob, carol = pinned(lab, ("alice", "bob", "carol"), wrong=("carol",))
     lab.wait_mesh(alice, bob)
     for daemon in (alice, bob):
@@ -361,9 +364,10 @@ def test_pinned_to_another_key(lab):
     carol.wait_log(r" warn .*the peer refused our certificate")
     assert not alice.is_up(carol) and not bob.is_up(carol)
     assert ping(alice, bob.ip4, count=50, interval=0.02).lost == 0
-    # a peer that says no is not asked again and again
-    assert carol.status()["control"]["dialled"] <= 4
-    assert alice.status()["control"]["accepted"] <= 6
+    # a peer that says no is not asked again and again: each of two at most every 5 s, less a quarter
+    dialled, accepted = carol.status()["control"]["dialled"], alice.status()["control"]["accepted"]
+    again = 2 * ((time.monotonic() - begin) // 3.75)
+    assert dialled <= 4 + again and accepted <= 6 + again
 
 
 # --- the access key ---

@@ -36,13 +36,6 @@ def whole_house(tmp_path_factory):
     made.close()
 
 
-@pytest.fixture
-def house(whole_house):
-    yield whole_house
-    whole_house.send_home()
-    whole_house.check()
-
-
 def revoke(house, name):
     """The CA's list names it; nobody knows yet. Gives the list's number."""
     return int(re.search(r"list number (\d+)", house.authority.run("revoke", name))[1])
@@ -203,7 +196,7 @@ def test_a_renewed_certificate_replaces_its_own_session(house):
 
 def test_a_certificate_that_expires_ends_its_session(house):
     odd = house.daemon("short",
-                       house.authority.issue("short", "--valid", "4s", "--address", "10.7.0.31/24",
+                       house.authority.issue("short", "--valid", "8s", "--address", "10.7.0.31/24",
                                              fresh=True))
     at = house.alice.log_size()
     odd.start()
@@ -212,8 +205,8 @@ def test_a_certificate_that_expires_ends_its_session(house):
     reason = "the certificate of 'short' expired on"
     with house.counts("closed_by_us", "expired"), house.counts("closed_by_peer", "expired",
                                                                daemon=odd):
-        # 4 s, and what the check needs, which runs every 5 s
-        house.alice.wait_log(f"warn  peer short: closed by us: expired: {reason}", 12, at)
+        # 8 s, and what the check needs, which runs every 5 s
+        house.alice.wait_log(f"warn  peer short: closed by us: expired: {reason}", 16, at)
         odd.wait_log(f"warn  peer alice: closed by the peer: expired: {reason}", SECONDS)
     wait_for(lambda: not odd.is_up("alice") and not house.alice.is_up("short"), SECONDS)
     assert ping(odd, house.alice.ip4, count=3, deadline=0.3).received == 0

@@ -6,13 +6,13 @@ number of workers.
     [ alice ] ==== internet ==== [ bob ]        and [ carol ] where three are needed: see lab.py
 """
 
-import re
 import socket
 import struct
 import threading
 
 import pytest
 
+from faults import card_drops
 from lab import (Lab, neighbour, patterned, ping, tcp_both_ways, udp_numbered, iperf3, wait_for)
 
 
@@ -88,15 +88,23 @@ def test_udp(lab, size):
     assert_nothing_lost(alice, bob)
 
 
+def udp_overflows(daemon):
+    """Datagrams for which a socket of its machine had no room."""
+    names, values = [line.split() for line in daemon.machine.sh("cat", "/proc/net/snmp").splitlines()
+                     if line.startswith("Udp:")]
+    return int(dict(zip(names, values))["RcvbufErrors"])
+
+
 def test_iperf3_udp_without_loss(lab):
     alice, bob = lab.mesh("alice", "bob")
     report = iperf3(alice, bob, bob.ip4, "-u", "-b", "30M", "-l", "1400", "-w", "4M", seconds=1)
     total = report["end"]["sum"]
     assert total["packets"] > 1000
-    # its own socket may overflow on a busy machine; the tunnel may not lose any
-    assert total["lost_packets"] < total["packets"] / 20
+    # on a busy machine the cards' queues and its own socket may overflow; the tunnel may not lose any
+    at_cards = card_drops(alice, "tx") + card_drops(bob, "rx")
+    assert total["lost_packets"] <= at_cards + udp_overflows(bob), report
+    wait_for(lambda: bob.peer(alice)["counters"]["rx_frames"] + at_cards >= total["packets"], what="all of them")
     assert_nothing_lost(alice, bob)
-    assert bob.peer(alice)["counters"]["rx_frames"] >= total["packets"]
 
 
 # --- neighbours ---
@@ -109,17 +117,20 @@ def test_neighbours_are_resolved(lab, family):
         a.machine.ip("neigh flush dev smesh0")
         to = address_of(b, family)
         assert ping(a, to, count=1).lost == 0
-        entry = wait_for(lambda a=a, to=to: neighbour(a, to), what="a neighbour")
-        assert entry["state"] == ["REACHABLE"], entry
+        # one that the other has just asked for our address is confirmed 5 s later (delay_first_probe_time)
+        wait_for(lambda a=a, to=to: neighbour(a, to).get("state") == ["REACHABLE"], 10, "a neighbour")
+        entry = neighbour(a, to)
         assert entry["lladdr"] == b.mac.hex(":"), entry
 
 
 def test_arping(lab):
     alice, bob = lab.mesh("alice", "bob")
     for a, b in ((alice, bob), (bob, alice)):
-        text = a.machine.sh("arping", "-c", "3", "-W", "0.1", "-i", "smesh0", b.ip4)
-        assert re.search(r"3 packets transmitted, 3 packets received", text), text
-        assert b.mac.hex(":") in text
+        to = b.ip4
+        for _ in range(3):  # it ends with the answer
+            text = a.machine.sh("arping", "-c", "1", "-C", "1", "-W", "5", "-i", "smesh0", to)
+            assert "1 packets transmitted, 1 packets received" in text, text
+            assert b.mac.hex(":") in text
 
 
 # --- one to many ---
@@ -242,6 +253,10 @@ def test_no_cipher_in_common(lab):
     assert not alice.is_up(bob) and not bob.is_up(alice)
 
 
+def dropped_by_name(a, b):
+    return card_drops(a, "tx") + sum(a.drops().values()) + sum(b.drops().values()) + card_drops(b, "rx")
+
+
 @pytest.mark.parametrize("workers", [(2, 2), (4, 4), (1, 3)])
 def test_several_workers(lab, workers):
     alice, bob = lab.mesh("alice", "bob", each={
@@ -252,9 +267,12 @@ def test_several_workers(lab, workers):
         assert len(queues) >= n
     # a flow stays on one queue and keeps its order
     for a, b in ((alice, bob), (bob, alice)):
-        arrived = udp_numbered(a, b, b.ip4, count=1000, size=1000, pause=0)
+        before = dropped_by_name(a, b)
+        arrived = udp_numbered(a, b, b.ip4, count=1000, size=1000, pause=0, window=1000)
         assert arrived == sorted(set(arrived))
-        assert len(arrived) > 500, "the card's queue is finite, and not that short"
+        # the card's queue is finite, and that between two workers (128); what does not fit is counted
+        assert len(arrived) >= 100
+        assert len(arrived) + dropped_by_name(a, b) - before >= 1000
         assert ping(a, b.ip4, count=100, interval=0.002).lost == 0
     problems = []
 

@@ -34,7 +34,9 @@ STATUS = {
                  "tap_write_bytes": 2500000, "udp_send_packets": 56, "udp_send_bytes": 1600000,
                  "udp_receive_packets": 78, "udp_receive_bytes": 2600000,
                  "drops": {"replayed": 5, "no-peer": 0, "forged": 2}},
-    "control": {"accepted": 9, "open": 2, "unfinished": 1, "refused": {"foreign CA": 4}},
+    "control": {"accepted": 9, "dialled": 7, "open": 2, "unfinished": 1, "refused": {"foreign CA": 4},
+                "dial_refused": {"expired": 2, "limit": 1}, "closed_by_us": {},
+                "closed_by_peer": {"revoked": 6, "lost": 8}},
     "memory_rss_bytes": 8100000, "crypto": "OpenSSL 3.5.7",
     "profile": {
         "tap-read": {"frame": {"count": 1000, "median_us": 1.25, "p99_us": 3.5, "max_us": 150},
@@ -141,7 +143,9 @@ def test_status(run, daemon):
                  "TCP 8443, UDP 9443, 2 workers, AES in hardware", "[::]:8443", "2 of 3 up",
                  "12 frames (1.5 MB) in 56 packets (1.6 MB)",
                  "34 frames (2.5 MB) in 78 packets (2.6 MB)", "replayed 5, forged 2",
-                 "9 accepted, 2 open, 1 unfinished", "foreign CA 4", "8.1 MB", "OpenSSL 3.5.7"]:
+                 "9 accepted, 7 dialled, 2 open, 1 unfinished", "refused      foreign CA 4\n",
+                 "dial refused expired 2, limit 1\n", "closed       by us none; by peers revoked 6, lost 8\n",
+                 "8.1 MB", "OpenSSL 3.5.7"]:
         assert text in result.stdout
     assert "no-peer" not in result.stdout
     assert serving.requests == [{"command": "status", "profile": False}]

@@ -164,7 +164,7 @@ static void resolved(struct sim_world *w, struct sim_event *e)
 	sim_kick(n);
 }
 
-static void op_resolve(void *host, uint16_t port)
+static int op_resolve(void *host, uint16_t port)
 {
 	struct sim_node *n = host;
 	struct sim_event *e = sim_event_new(n->w, 200 + rng_below(&n->w->rng, 2000), resolved, 0);
@@ -173,6 +173,7 @@ static void op_resolve(void *host, uint16_t port)
 	e->life = n->life;
 	e->n = port;
 	n->counts.resolves++;
+	return 0;
 }
 
 static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
@@ -246,7 +247,7 @@ static const char *const event_names[] = {
 	[SM_NODE_PEER_STATE] = "state",   [SM_NODE_SESSION_UP] = "session up",
 	[SM_NODE_LINK_CLOSED] = "closed", [SM_NODE_REKEYED] = "rekeyed",
 	[SM_NODE_PATH_MOVED] = "moved",   [SM_NODE_REFUSED] = "refused",
-	[SM_NODE_PROTOCOL] = "protocol",
+	[SM_NODE_PROTOCOL] = "protocol",  [SM_NODE_IDENTIFIED] = "identified",
 };
 
 static void op_event(void *host, const struct sm_node_event *event)

@@ -4,7 +4,7 @@
  * which reason, and that nobody makes it grow.
  */
 #include "core/peer.h"
-#include "rng.h"
+#include "host.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,170 +13,15 @@
 
 #include <cmocka.h>
 
-#define CONNS 8u
-
-struct conn {
-	bool closed;
-	size_t len;
-	uint8_t sent[16384]; /* by the node */
-};
-
-/* The host: keeps what the node does */
-struct host {
-	struct sm_node *node;
-	struct rng rng;
-	uint64_t now_us;
-	struct conn conn[CONNS];
-	struct sm_snapshot *picture;
-	uint32_t dials, datagrams, protocol, refused, ups;
-	struct sm_identity id; /* the peer's */
-};
-
-static int op_dial(void *host, uint16_t port, const struct sm_addr *to)
+static struct host *node_new(void)
 {
-	(void)port;
-	(void)to;
-	((struct host *)host)->dials++;
-	return 0;
-}
-
-static void op_resolve(void *host, uint16_t port)
-{
-	(void)host;
-	(void)port;
-}
-
-static int op_conn_send(void *host, void *conn, const void *data, size_t len)
-{
-	struct conn *c = conn;
-
-	(void)host;
-	assert_false(c->closed);
-	if (c->len + len > sizeof(c->sent))
-		return -ENOBUFS;
-	memcpy(c->sent + c->len, data, len);
-	c->len += len;
-	return 0;
-}
-
-static void op_conn_close(void *host, void *conn)
-{
-	struct conn *c = conn;
-
-	(void)host;
-	assert_false(c->closed);
-	c->closed = true;
-}
-
-static int op_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
-		       const void *data, size_t len)
-{
-	(void)to;
-	(void)from;
-	(void)data;
-	(void)len;
-	((struct host *)host)->datagrams++;
-	return 0;
-}
-
-static void op_publish(void *host, struct sm_snapshot *snapshot)
-{
-	struct host *h = host;
-
-	if (h->picture)
-		sm_node_on_retired(h->node, h->picture);
-	h->picture = snapshot;
-}
-
-static uint32_t op_route_mtu(void *host, const struct sm_addr *to)
-{
-	(void)host;
-	(void)to;
-	return 1500;
-}
-
-static void op_random(void *host, void *buf, size_t len)
-{
-	rng_fill(&((struct host *)host)->rng, buf, len);
-}
-
-static void op_event(void *host, const struct sm_node_event *event)
-{
-	struct host *h = host;
-
-	h->protocol += event->type == SM_NODE_PROTOCOL;
-	h->refused += event->type == SM_NODE_REFUSED;
-	h->ups += event->type == SM_NODE_SESSION_UP;
-}
-
-static void make_identity(const char *name, struct sm_identity *ret_id)
-{
-	*ret_id = (struct sm_identity){.not_before = 1000};
-	strcpy(ret_id->name, name);
-	assert_int_equal(sm_ident_node_id(ret_id->network_id, name, NULL, ret_id->node_id), 0);
-	ret_id->fingerprint[0] = (uint8_t)name[0];
-}
-
-static struct host *host_new(void)
-{
-	static const struct sm_node_ops ops = {
-		.dial = op_dial,
-		.resolve = op_resolve,
-		.conn_send = op_conn_send,
-		.conn_close = op_conn_close,
-		.datagram = op_datagram,
-		.publish = op_publish,
-		.route_mtu = op_route_mtu,
-		.random = op_random,
-		.event = op_event,
-	};
-	struct sm_node_config config = {
-		.mode = SM_MODE_TAP,
-		.workers = 1,
-		.mtu = 1500,
-		.data_port = SM_DATA_PORT,
-		.control_port = SM_CONTROL_PORT,
-		.ciphers = 1u << SM_CIPHER_AES256GCM,
-		.rekey_after_us = SM_REKEY_AFTER_US,
-		.keepalive_us = SM_KEEPALIVE_US,
-		.max_peers = 16,
-	};
-	struct host *h = calloc(1, sizeof(*h));
-
-	assert_non_null(h);
-	h->now_us = 1000 * SM_SEC_US;
-	make_identity("self", &config.self);
-	make_identity("peer", &h->id);
-	assert_int_equal(sm_node_new(&config, &ops, h, h->now_us, &h->node), 0);
-	return h;
-}
-
-static void host_free(struct host *h)
-{
-	sm_node_shutdown(h->node, h->now_us);
-	sm_node_on_retired(h->node, h->picture);
-	sm_node_free(h->node);
-	free(h);
-}
-
-static struct sm_link *open_link(struct host *h, uint32_t n, bool dialled)
-{
-	static const uint8_t ip[4] = {192, 0, 2, 1}, root[SM_ROOT_SECRET_LEN];
-	const struct sm_peer *peer = sm_node_find_peer(h->node, "peer");
-	struct sm_addr remote;
-
-	h->conn[n].closed = false;
-	h->conn[n].len = 0;
-	assert_int_equal(sm_addr_from_ip(4, ip, 1234, &remote), 0);
-	return sm_node_on_link_open(h->node, &h->conn[n],
-				    dialled && peer ? peer->port : SM_PORT_NONE, &h->id, &remote,
-				    root, h->now_us);
+	return host_new(1u << SM_CIPHER_AES256GCM);
 }
 
 static void feed(struct host *h, uint32_t n, struct sm_link *link, const void *data, size_t len)
 {
-	if (!h->conn[n].closed)
-		sm_node_on_link_data(h->node, link, data, len, h->now_us);
+	assert_ptr_equal(h->conn[n].link, link);
+	host_feed(h, n, data, len);
 }
 
 static void say(struct host *h, uint32_t n, struct sm_link *link, const struct sm_msg *msg)
@@ -200,7 +45,7 @@ static const struct sm_msg hello = {.type = SM_MSG_HELLO,
 static const struct sm_msg ready = {.type = SM_MSG_READY};
 
 /* The reason of the CLOSE that the node sent last; SM_CLOSE_NONE if it sent none */
-static unsigned close_reason(const struct conn *c)
+static unsigned close_reason(const struct host_conn *c)
 {
 	unsigned type, reason = SM_CLOSE_NONE;
 	size_t len;
@@ -251,17 +96,17 @@ static void test_order(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < SM_ARRAY_SIZE(rows); i++) {
 		for (uint32_t piece = 0; piece < 2; piece++) { /* whole, and byte by byte */
-			struct host *h = host_new();
+			struct host *h = node_new();
 			const struct sm_peer_config config = {.name = "peer"};
 			struct sm_link *link;
 
 			assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
-			link = open_link(h, 0, rows[i].dialled);
+			link = host_open(h, 0, rows[i].dialled);
 			if (rows[i].greeting > 0)
 				say(h, 0, link, &hello);
 			if (rows[i].greeting > 1)
 				say(h, 0, link, &ready);
-			assert_int_equal(h->ups, rows[i].greeting > 1);
+			assert_int_equal(h->events[SM_NODE_SESSION_UP], rows[i].greeting > 1);
 			if (piece)
 				for (size_t k = 0; k < rows[i].len; k++)
 					feed(h, 0, link, rows[i].bytes + k, 1);
@@ -273,7 +118,8 @@ static void test_order(void **state)
 			assert_int_equal(h->conn[0].closed, rows[i].reason != SM_CLOSE_NONE);
 			if (rows[i].reason) /* nor does its session go on */
 				assert_null(sm_node_find_peer(h->node, "peer")->active);
-			assert_int_equal(h->protocol, rows[i].reason == SM_CLOSE_PROTOCOL);
+			assert_int_equal(h->events[SM_NODE_PROTOCOL],
+					 rows[i].reason == SM_CLOSE_PROTOCOL);
 			host_free(h);
 		}
 	}
@@ -296,9 +142,9 @@ static void test_hello(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
-		struct host *h = host_new();
+		struct host *h = node_new();
 		struct sm_msg msg = hello;
-		struct sm_link *link = open_link(h, 0, false);
+		struct sm_link *link = host_open(h, 0, false);
 
 		msg.hello.version = cases[i].version;
 		msg.hello.mode = cases[i].mode;
@@ -318,13 +164,13 @@ static void test_rekey_refused(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < 4; i++) { /* by its role, and out of the blue */
-		struct host *h = host_new();
+		struct host *h = node_new();
 		const struct sm_peer_config config = {.name = "peer"};
 		struct sm_msg msg = {.type = types[i % 2], .rekey.epoch = 1};
 		struct sm_link *link;
 
 		assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
-		link = open_link(h, 0, i / 2);
+		link = host_open(h, 0, i / 2);
 		say(h, 0, link, &hello);
 		say(h, 0, link, &ready);
 		say(h, 0, link, &msg);
@@ -353,8 +199,8 @@ static void test_stream_refused(void **state)
 		for (uint32_t close = 0; close < 2; close++) {
 			static const uint8_t critical[] = {0x81, 0x23, 0, 0},
 					     shutdown[] = {0x80, 0x0a, 0, 2, 0, 1};
-			struct host *h = host_new();
-			struct sm_link *link = open_link(h, 0, false);
+			struct host *h = node_new();
+			struct sm_link *link = host_open(h, 0, false);
 			const uint32_t session = link->session->config.index;
 
 			say(h, 0, link, &hello);
@@ -397,20 +243,20 @@ static void test_renewal_repeated(void **state)
 		static const struct sm_msg limit = {.type = SM_MSG_CLOSE,
 						    .close.reason = SM_CLOSE_LIMIT};
 		const struct sm_peer_config config = {.name = "peer"};
-		struct host *h = host_new();
+		struct host *h = node_new();
 		struct sm_msg dialable = hello;
 		struct sm_link *old, *fresh;
 
 		dialable.hello.control_port = SM_CONTROL_PORT;
 		assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
-		old = open_link(h, 0, true);
+		old = host_open(h, 0, true);
 		say(h, 0, old, &dialable);
 		say(h, 0, old, &ready);
 		h->now_us += SM_FULL_HANDSHAKE_US;
 		assert_int_equal(live_on(h, 0, old, 2 * SM_SEC_US), 1);
 		if (fault == 3)
 			h->id.name[0] = 'q'; /* somebody else answers */
-		fresh = open_link(h, 1, true);
+		fresh = host_open(h, 1, true);
 		h->id.name[0] = 'p';
 		if (fault < 2)
 			say(h, 1, fresh, &hello);
@@ -420,7 +266,7 @@ static void test_renewal_repeated(void **state)
 			say(h, 1, fresh, &limit);
 		/* 2: it never says HELLO */
 		assert_int_equal(live_on(h, 0, old, 20 * SM_SEC_US), 1);
-		fresh = open_link(h, 1, true);
+		fresh = host_open(h, 1, true);
 		say(h, 1, fresh, &dialable);
 		say(h, 1, fresh, &ready);
 		assert_ptr_equal(sm_node_find_peer(h->node, "peer")->live, fresh);
@@ -445,8 +291,8 @@ static void test_probe_amplifies_nothing(void **state)
 		static const uint8_t ip[16] = {0x20, 0x01, 0x0d, 0xb8};
 		const uint8_t request[28] = {SM_PROBE_REQUEST, 1, 2, 3, 4, 5, 6, 7, 8};
 		const struct sm_addr to = {0};
-		struct host *h = host_new();
-		struct sm_link *link = open_link(h, 0, false);
+		struct host *h = node_new();
+		struct sm_link *link = host_open(h, 0, false);
 		struct sm_addr from;
 		uint32_t before;
 
@@ -461,31 +307,90 @@ static void test_probe_amplifies_nothing(void **state)
 	}
 }
 
-static void test_remote_is_known(void **state)
+static void pass_time(struct host *h, uint64_t us)
 {
-	static const uint8_t ip[4] = {192, 0, 2, 1}, other[4] = {192, 0, 2, 2};
-	struct host *h = host_new();
-	struct sm_link *link = open_link(h, 0, false);
-	struct sm_addr at, elsewhere;
+	const uint64_t until_us = h->now_us + us;
+
+	for (; h->now_us < until_us; h->now_us += 10 * SM_MSEC_US)
+		assert_true(sm_node_tick(h->node, h->now_us) > h->now_us);
+}
+
+/* A look-up that cannot even begin is tried again, and what is known without it is dialled. */
+static void test_resolve_fails(void **state)
+{
+	const struct sm_peer_config config = {.name = "peer", .has_endpoints = true};
+	const struct sm_peer *peer;
+	struct host *h = node_new();
+	struct sm_msg dialable = hello;
+	struct sm_link *link;
 
 	(void)state;
-	assert_int_equal(sm_addr_from_ip(4, ip, 1, &at), 0); /* whatever the port */
-	assert_int_equal(sm_addr_from_ip(4, other, 9443, &elsewhere), 0);
-	assert_false(sm_node_is_remote(h->node, &at));
-	say(h, 0, link, &hello);
-	assert_false(sm_node_is_remote(h->node, &at));
+	h->resolve_err = -ENOMEM;
+	assert_int_equal(sm_node_set_peers(h->node, &config, 1, h->now_us), 0);
+	peer = sm_node_find_peer(h->node, "peer");
+	pass_time(h, 5 * SM_SEC_US);
+	assert_in_range(h->resolves, 4, 20); /* with back-off */
+	assert_int_equal(h->dials, 0);
+	assert_int_equal(peer->state, SM_PEER_BACKOFF);
+	assert_non_null(strstr(peer->last_error, strerror(ENOMEM)));
+
+	dialable.hello.control_port = SM_CONTROL_PORT;
+	link = host_open(h, 0, false);
+	say(h, 0, link, &dialable);
 	say(h, 0, link, &ready);
-	assert_true(sm_node_is_remote(h->node, &at));
-	assert_false(sm_node_is_remote(h->node, &elsewhere));
+	sm_node_on_link_lost(h->node, link, "lost", h->now_us);
+	pass_time(h, 5 * SM_SEC_US);
+	assert_int_equal(h->dials, 1);
+	host_free(h);
+}
+
+/* Addresses of a session, and those that a configured peer's endpoints were looked up to be */
+static void test_remote_is_known(void **state)
+{
+	const struct sm_peer_config named = {.name = "peer", .has_endpoints = true};
+	const struct sm_addr at = host_address(1, 1), elsewhere = host_address(2, 9443);
+	const struct sm_endpoint_set none = {0}, looked_up = {.addr = {host_address(2, 8443),
+								       host_address(3, 8443)},
+							      .count = 2};
+	struct host *h = node_new();
+	struct sm_link *link = host_open(h, 0, false);
+	uint16_t port;
+
+	(void)state;
+	assert_false(sm_node_is_known(h->node, &at)); /* whatever the port */
+	say(h, 0, link, &hello);
+	assert_false(sm_node_is_known(h->node, &at));
+	say(h, 0, link, &ready);
+	assert_true(sm_node_is_known(h->node, &at));
+	assert_false(sm_node_is_known(h->node, &elsewhere));
+	host_free(h);
+
+	h = node_new();
+	assert_int_equal(sm_node_set_peers(h->node, &named, 1, h->now_us), 0);
+	port = sm_node_find_peer(h->node, "peer")->port;
+	pass_time(h, SM_SEC_US);
+	assert_int_equal(h->resolves, 1);
+	assert_false(sm_node_is_known(h->node, &elsewhere));
+	sm_node_on_resolved(h->node, port, &looked_up, "", h->now_us);
+	assert_true(sm_node_is_known(h->node, &elsewhere));
+	assert_false(sm_node_is_known(h->node, &at));
+	sm_node_on_dial_failed(h->node, port, SM_CLOSE_NONE, "no answer", h->now_us);
+	sm_node_on_dial_failed(h->node, port, SM_CLOSE_NONE, "no answer", h->now_us);
+	pass_time(h, SM_SEC_US);
+	assert_int_equal(h->resolves, 2); /* a name server that is away changes nothing */
+	sm_node_on_resolved(h->node, port, &none, "no server answers", h->now_us);
+	assert_true(sm_node_is_known(h->node, &elsewhere));
+	assert_int_equal(sm_node_set_peers(h->node, NULL, 0, h->now_us), 0);
+	assert_false(sm_node_is_known(h->node, &elsewhere));
 	host_free(h);
 }
 
 static void test_silent_greeting(void **state)
 {
-	struct host *h = host_new();
+	struct host *h = node_new();
 
 	(void)state;
-	assert_non_null(open_link(h, 0, false));
+	assert_non_null(host_open(h, 0, false));
 	for (uint64_t us = 0; us < SM_GREETING_US; us += SM_SEC_US) {
 		assert_false(h->conn[0].closed);
 		h->now_us += SM_SEC_US;
@@ -508,17 +413,17 @@ static uint32_t sessions_of(const struct host *h)
 /* Links opened without end, in any state: their number and that of sessions stay where they were. */
 static void test_hostile_member(void **state)
 {
-	struct host *h = host_new();
-	struct sm_link *link[CONNS] = {NULL};
+	struct host *h = node_new();
+	struct sm_link *link[HOST_CONNS] = {NULL};
 
 	(void)state;
 	h->rng = rng_init("hostile member");
 	for (uint32_t i = 0; i < 20000; i++) {
-		const uint32_t n = rng_below(&h->rng, CONNS);
+		const uint32_t n = rng_below(&h->rng, HOST_CONNS);
 
 		h->now_us += rng_below(&h->rng, 100000);
 		if (!link[n] || h->conn[n].closed) {
-			link[n] = open_link(h, n, rng_below(&h->rng, 2));
+			link[n] = host_open(h, n, rng_below(&h->rng, 2));
 		} else {
 			switch (rng_below(&h->rng, 4)) {
 			case 0:
@@ -541,8 +446,8 @@ static void test_hostile_member(void **state)
 		assert_true(sessions_of(h) <= SM_PEER_SESSIONS_MAX);
 		assert_true(h->node->session_slots <= 16);
 	}
-	assert_true(h->refused > 100 && h->ups > 100);
-	for (uint32_t i = 0; i < CONNS; i++)
+	assert_true(h->events[SM_NODE_REFUSED] > 100 && h->events[SM_NODE_SESSION_UP] > 100);
+	for (uint32_t i = 0; i < HOST_CONNS; i++)
 		if (link[i] && !h->conn[i].closed)
 			sm_node_on_link_lost(h->node, link[i], "lost", h->now_us);
 	host_free(h);
@@ -550,15 +455,15 @@ static void test_hostile_member(void **state)
 
 static void test_too_many_peers(void **state)
 {
-	struct host *h = host_new();
+	struct host *h = node_new();
 	char name[8];
 
 	(void)state;
 	for (uint32_t i = 0; i < 20; i++) {
 		snprintf(name, sizeof(name), "p%u", i);
-		make_identity(name, &h->id);
+		host_identity(name, &h->id);
 		h->conn[0].len = 0;
-		struct sm_link *link = open_link(h, 0, false);
+		struct sm_link *link = host_open(h, 0, false);
 
 		assert_int_equal(link != NULL, i < 16);
 		assert_int_equal(close_reason(&h->conn[0]),
@@ -582,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_renewal_repeated),
 		cmocka_unit_test(test_probe_amplifies_nothing),
 		cmocka_unit_test(test_remote_is_known),
+		cmocka_unit_test(test_resolve_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,21 +104,27 @@ static int load_vectors(void **state)
 	return good ? 0 : -1;
 }
 
-/* Prints the right line where the document has another, or none. */
-static void expect(const char *name, const void *data, size_t len)
+static const struct vector *find_vector(const char *name)
 {
-	char hex[HEX_MAX + 1];
-
-	assert_true(2 * len <= HEX_MAX);
-	sm_text_hex(data, len, hex);
 	for (size_t i = 0; i < vector_count; i++) {
 		if (strcmp(vectors[i].name, name) != 0)
 			continue;
 		vectors[i].used = true;
-		if (strcmp(vectors[i].hex, hex) == 0)
-			return;
-		break;
+		return &vectors[i];
 	}
+	return NULL;
+}
+
+/* Prints the right line where the document has another, or none. */
+static void expect(const char *name, const void *data, size_t len)
+{
+	const struct vector *v = find_vector(name);
+	char hex[HEX_MAX + 1];
+
+	assert_true(2 * len <= HEX_MAX);
+	sm_text_hex(data, len, hex);
+	if (v && strcmp(v->hex, hex) == 0)
+		return;
 	print_message("wrong or missing in %s:\n%s = %s\n", DOCUMENT, name, hex);
 	fail();
 }
@@ -162,6 +168,27 @@ static void test_identity(void **state)
 	expect_identity("pinned", network_id, fingerprint);
 }
 
+/* The document's binder is accepted, one with a bit changed is not. */
+static void check_binder(struct sm_access *access)
+{
+	const struct vector *v = find_vector("access_binder");
+	uint8_t covered[300], identity[SM_ACCESS_IDENTITY_LEN] = {0}, binder[SM_SHA384_LEN];
+	const struct sm_hello hello = {.identity = identity,
+				       .identity_len = sizeof(identity),
+				       .binder = binder,
+				       .binder_len = sizeof(binder),
+				       .covered = sizeof(covered)};
+	const char *why = NULL;
+
+	assert_non_null(v);
+	assert_int_equal(sm_text_parse_hex(v->hex, binder, sizeof(binder)), 0);
+	count_up(covered, sizeof(covered), 0x00);
+	binder[0] ^= 1;
+	assert_int_equal(sm_access_check(access, covered, &hello, 0, &why), -EACCES);
+	binder[0] ^= 1;
+	assert_int_equal(sm_access_check(access, covered, &hello, 0, &why), 0);
+}
+
 static void test_access(void **state)
 {
 	uint8_t key[SM_ACCESS_KEY_LEN], network_id[SM_NETWORK_ID_LEN];
@@ -172,6 +199,7 @@ static void test_access(void **state)
 	count_up(network_id, sizeof(network_id), 0x00);
 	assert_int_equal(sm_access_new(key, network_id, &access), 0);
 	expect("access_psk", sm_access_psk(access), SM_ACCESS_PSK_LEN);
+	check_binder(access);
 	sm_access_free(access);
 }
 
@@ -219,15 +247,53 @@ static void test_messages(void **state)
 	};
 	const struct sm_msg ping = {.type = SM_MSG_PING,
 				    .ping.token = UINT64_C(0x0102030405060708)};
+	const struct sm_msg ready = {.type = SM_MSG_READY}, wanted = {.type = SM_MSG_REKEY_WANTED};
 	const struct sm_msg bye = {.type = SM_MSG_CLOSE,
 				   .close = {.reason = SM_CLOSE_MODE, .text = "tap against tun"}};
 
 	(void)state;
 	expect_message("hello", &hello);
+	expect_message("ready", &ready);
 	expect_message("endpoints", &endpoints);
 	expect_message("observed", &observed);
 	expect_message("ping", &ping);
+	expect_message("wanted", &wanted);
 	expect_message("close", &bye);
+}
+
+static void test_bodies(void **state)
+{
+	const struct sm_msg ping = {.type = SM_MSG_PING,
+				    .ping.token = UINT64_C(0x0102030405060708)};
+	const struct sm_part part = {.index = 1, .count = 3};
+	const struct sm_probe answer = {
+		.op = SM_PROBE_ANSWER,
+		.token = ping.ping.token,
+		.observed = {.family = 6,
+			     .port = SM_DATA_PORT,
+			     .ip = {0x20, 0x01, 0x0d, 0xb8, [15] = 7}},
+	};
+	uint8_t buf[64] = "piece", message[32];
+	struct sm_segment segment = {.offset = 0xfffffff0, .acked = 256, .data = message};
+	size_t len = strlen("piece");
+	int n;
+
+	(void)state;
+	sm_part_encode(&part, buf + len);
+	len += SM_PART_TRAILER_LEN;
+	buf[len++] = SM_KIND_PART;
+	expect("part_content", buf, len);
+
+	n = sm_msg_encode(&ping, message, sizeof(message));
+	assert_true(n > 0);
+	segment.len = (size_t)n;
+	len = sm_segment_encode(&segment, buf);
+	buf[len++] = SM_KIND_STREAM;
+	expect("segment_content", buf, len);
+
+	len = sm_probe_encode(&answer, buf);
+	buf[len++] = SM_KIND_PROBE;
+	expect("answer_content", buf, len);
 }
 
 /* Key and IV by the document's formula; the sealed packet shows that the code's are the same. */
@@ -356,9 +422,9 @@ static void test_none_left(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_identity),  cmocka_unit_test(test_access),
-		cmocka_unit_test(test_messages),  cmocka_unit_test(test_schedule),
-		cmocka_unit_test(test_none_left),
+		cmocka_unit_test(test_identity), cmocka_unit_test(test_access),
+		cmocka_unit_test(test_messages), cmocka_unit_test(test_bodies),
+		cmocka_unit_test(test_schedule), cmocka_unit_test(test_none_left),
 	};
 
 	return cmocka_run_group_tests(tests, load_vectors, fixture_teardown);

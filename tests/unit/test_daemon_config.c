@@ -2,6 +2,7 @@
 /*
  * Configurations that are fine, and many that are not, with the words in which that is said.
  */
+#include "core/snapshot.h"
 #include "daemon/config.h"
 
 #include <setjmp.h>
@@ -136,7 +137,7 @@ static void test_everything(void **state)
 	assert_int_equal(cfg->transport.rekey_after_us, 1000000);
 	assert_int_equal(cfg->peer_count, 2);
 	assert_string_equal(cfg->peers[0].name, "ben");
-	assert_int_equal(cfg->peers[0].line, 34);
+	assert_int_equal(cfg->peers[0].line, 35);
 	e = &cfg->peers[0].endpoints;
 	assert_int_equal(e->count, 3);
 	assert_string_equal(e->endpoint[0].host, "vpn.example.org");
@@ -469,6 +470,10 @@ static void test_odd_files(void **state)
 	free(text);
 }
 
+/* What is accepted here finds a place in the node. */
+static_assert(SM_CONFIG_PEERS_MAX == SM_PORT_MAX - 1,
+	      "a port for each peer, and one for ourselves");
+
 static void test_limits(void **state)
 {
 	const size_t room = 1 << 20;
@@ -482,7 +487,7 @@ static void test_limits(void **state)
 		len += (size_t)sprintf(text + len, "[Peer]\nName = p%u\n", i);
 	assert_int_equal(parse(text, &cfg), -EINVAL);
 	assert_int_equal(errors.count, 1);
-	assert_string_equal(errors.text[0], "f:8199: [Peer]: more than 4096 peers");
+	assert_string_equal(errors.text[0], "f:8197: [Peer]: more than 4095 peers");
 	len = (size_t)sprintf(text, CA_NET "[Peer]\nName = b\nEndpoint = e0");
 	for (uint32_t i = 1; i <= SM_CONFIG_ENDPOINTS_MAX; i++)
 		len += (size_t)sprintf(text + len, ",e%u", i);

@@ -39,6 +39,18 @@ static void count_log(void *arg, enum sm_log_level level, const char *text)
 		log_lines++;
 }
 
+/* In the place of libuv's: the next so many sockets find no memory */
+static unsigned no_memory;
+
+int uv_tcp_init(uv_loop_t *loop, uv_tcp_t *tcp)
+{
+	if (no_memory) {
+		no_memory--;
+		return UV_ENOMEM;
+	}
+	return uv_tcp_init_ex(loop, tcp, AF_UNSPEC);
+}
+
 /* ---- Two sides in one loop ---- */
 
 struct side {
@@ -664,6 +676,43 @@ static void test_no_descriptors(void **state)
 	bed_done(&bed);
 }
 
+/* Who comes while there is no memory waits, and neither he nor those behind him are lost. */
+static void test_no_memory(void **state)
+{
+	struct bed bed;
+	uint64_t turns = 0, end_us;
+	int fds[3];
+
+	(void)state;
+	bed_init(&bed, NULL, bob_config, alice_config);
+	turn(&bed, 10 * SM_MSEC_US);
+	for (unsigned i = 0; i < SM_ARRAY_SIZE(fds); i++)
+		fds[i] = raw_socket("127.0.0.2");
+	no_memory = UINT32_MAX;
+	for (unsigned i = 0; i < SM_ARRAY_SIZE(fds); i++)
+		raw_connect(&bed, fds[i]);
+	UNTIL(&bed, counts(&bed)->accept_errors > 1);
+	for (end_us = sm_clock_now_us() + 100 * SM_MSEC_US; sm_clock_now_us() < end_us; turns++)
+		uv_run(&bed.loop, UV_RUN_ONCE);
+	assert_true(turns < 100); /* the pulse's, and not a spinning loop's */
+	assert_int_equal(counts(&bed)->accepted, 0);
+	no_memory = 0;
+	UNTIL(&bed, counts(&bed)->accepted == SM_ARRAY_SIZE(fds));
+	dial(&bed);
+	UNTIL(&bed, bed.client.conn && bed.server.conn);
+	for (unsigned i = 0; i < SM_ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	bed_done(&bed);
+
+	/* stopped in the middle of it */
+	bed_init(&bed, NULL, bob_config, alice_config);
+	no_memory = UINT32_MAX;
+	raw_dial(&bed, "127.0.0.2");
+	UNTIL(&bed, counts(&bed)->accept_errors > 0);
+	bed_done(&bed);
+	no_memory = 0;
+}
+
 static void test_output_bound(void **state)
 {
 	struct sm_conn_limits limits = {.output_max = 100000};
@@ -796,15 +845,15 @@ static void test_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),          cmocka_unit_test(test_listen),
-		cmocka_unit_test(test_narrow),        cmocka_unit_test(test_new_config),
-		cmocka_unit_test(test_refused),       cmocka_unit_test(test_dial_fails),
-		cmocka_unit_test(test_garbage),       cmocka_unit_test(test_deadlines),
-		cmocka_unit_test(test_per_source),    cmocka_unit_test(test_total_known),
-		cmocka_unit_test(test_total),         cmocka_unit_test(test_no_descriptors),
-		cmocka_unit_test(test_output_bound),  cmocka_unit_test(test_close_any_time),
-		cmocka_unit_test(test_stop_any_time), cmocka_unit_test(test_close_within),
-		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_open),           cmocka_unit_test(test_listen),
+		cmocka_unit_test(test_new_config),     cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_dial_fails),     cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_deadlines),      cmocka_unit_test(test_per_source),
+		cmocka_unit_test(test_total_known),    cmocka_unit_test(test_total),
+		cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_output_bound),   cmocka_unit_test(test_close_any_time),
+		cmocka_unit_test(test_stop_any_time),  cmocka_unit_test(test_close_within),
+		cmocka_unit_test(test_narrow),         cmocka_unit_test(test_many),
 	};
 
 	return cmocka_run_group_tests_name("conn", tests, set_up, tear_down);

@@ -194,6 +194,27 @@ static void test_port_holder(void **state)
 	}
 }
 
+/* A socket that both have stands for one of each on the same port. */
+static void test_port_holder_is_another_first(void **state)
+{
+	char holder[SM_HOLDER_MAX], other[SM_HOLDER_MAX];
+	uint16_t port;
+	int fd = bound_socket(AF_INET, SOCK_DGRAM, &port);
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		pause();
+		_exit(1);
+	}
+	snprintf(other, sizeof(other), "test_io_lock (pid %d)", (int)pid);
+	assert_int_equal(sm_lock_port_holder(true, port, holder), 0);
+	assert_string_equal(holder, other);
+	end_process(pid);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +225,7 @@ int main(void)
 		cmocka_unit_test(test_namespaces_have_their_own),
 		cmocka_unit_test(test_runtime_dir),
 		cmocka_unit_test(test_port_holder),
+		cmocka_unit_test(test_port_holder_is_another_first),
 	};
 	int failed;
 
