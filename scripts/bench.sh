@@ -10,11 +10,11 @@
 # usage: bench.sh [--quick] [--rounds N] [--set SECTION.KEY=VALUE]... [PART...]
 #        bench.sh --markdown | --write-doc      tables of the last run, printed
 #                                               or put into docs/PERFORMANCE.md
-#        bench.sh compare [--underlay plain|gro|none|loss|all] [--only NAME]...
-#                 [--quick] [--rounds N] [tcp] [udp] [small] [ping]
-#        bench.sh compare --markdown | --write-doc
 #   PART      handshake, memory, latency, tcp, udp, startup, perf; default: all
 #   SM_BUILD  build folder to measure (default: build)
+# and    bench.sh compare [--underlay plain|gro|none|loss|all] [--only NAME]...
+#                 [--quick] [--rounds N] [tcp] [udp] [small] [ping]
+#        bench.sh compare --markdown | --write-doc
 set -eu
 unset CDPATH
 top=$(cd "$(dirname "$0")/.." && pwd)

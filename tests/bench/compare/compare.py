@@ -141,7 +141,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="rounds (3, with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
     parser.add_argument("--json", metavar="FILE",
-                        help=f"result ({FOLDER}/compare.json, with --quick compare-quick.json)")
+                        help=f"result ({FOLDER}/compare.json; compare-part.json of some parts or tunnels, "
+                        "compare-quick.json with --quick: these do not touch a whole run's)")
     parser.add_argument("--peers", default=os.path.join(laboratory.BUILD, "peers"), metavar="FOLDER",
                         help="where packages are fetched to (%(default)s)")
     parser.add_argument("--markdown", action="store_true", help="measure nothing: tables of the last run")
@@ -152,7 +153,8 @@ def arguments():
         options.rounds = 1 if options.quick else 3
     if set(options.parts) - set(measure.PARTS) or options.rounds < 1:
         parser.error("unknown part, or no rounds")
-    options.json = options.json or os.path.join(FOLDER, "compare-quick.json" if options.quick else "compare.json")
+    kind = "-quick" if options.quick else "-part" if options.parts or options.only else ""
+    options.json = options.json or os.path.join(FOLDER, f"compare{kind}.json")
     return options
 
 
