@@ -218,7 +218,7 @@ struct sm_peer_info {
 	struct sm_mac mac;
 	const struct sm_session *session; /* the one sent on, or NULL */
 	const void *conn;                 /* the host's handle of the live link, or NULL */
-	uint32_t path_mtu; /* 0: no session */
+	uint32_t path_mtu;                /* 0: no session */
 	uint32_t attempts;
 	const char *last_error;
 	struct sm_lane_totals totals;
