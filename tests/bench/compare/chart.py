@@ -11,7 +11,7 @@ PANELS = (  # figure, title, format, whether more is better
     ("udp_few_kpps", "UDP 1200 B under 1 % loss, thousand packets/s", ".0f", True),
     ("ping_load_p99_us", "Ping beside a TCP stream, p99, µs", ".0f", False),
 )
-REFERENCES = ("veth", "vxlan")  # not tunnels of this kind: named below a panel, not drawn
+REFERENCES = ("veth", "vxlan")  # without encryption: named below a panel, not drawn
 OURS = "shadowmesh"
 WIDTH, GAP, MARGIN = 430, 30, 16
 LABEL, VALUE = 140, 60  # pixels for a name and a number
