@@ -602,6 +602,92 @@ static void test_forged_between(void **state)
 	end();
 }
 
+/* --- a peer that is not one of ours --- */
+
+/* Seals one content of A's under the next number of its first lane; Return: bytes at @out */
+static uint32_t craft(uint8_t *content, uint32_t len, uint8_t kind, uint8_t *out)
+{
+	struct sm_tx_lane *lane = &a.tx->tx[1];
+	uint64_t number;
+
+	content[len++] = kind;
+	assert_int_equal(sm_tx_lane_reserve(lane, 1, 1, &number), 0);
+	assert_int_equal(sm_tx_lane_seal_to(lane, number, content, len, out), 0);
+	return SM_DATA_HEADER_LEN + len + SM_TAG_LEN;
+}
+
+/* Chunk @index of @count, or all of a lone frame */
+static uint32_t craft_chunk(const struct given *g, uint32_t index, uint32_t count, uint8_t *out)
+{
+	struct sm_chunk chunk = {.index = (uint16_t)index, .count = (uint16_t)count};
+	static uint8_t frame[66000], content[4096];
+	uint32_t headers = shape_headers(&g->shape), len;
+
+	(void)frame_build(&g->shape, payload, g->len, false, frame);
+	set_macs(frame);
+	if (g->gso_size == 0) {
+		len = headers + g->len;
+		memcpy(content, frame, len);
+	} else {
+		uint32_t at = index * g->gso_size;
+
+		len = SM_MIN(g->gso_size, g->len - at);
+		memcpy(content, payload + at, len);
+		memcpy(content + len, frame, headers);
+		len += headers;
+		chunk.gso_size = (uint16_t)g->gso_size;
+		chunk.header_len = (uint8_t)headers;
+	}
+	sm_chunk_encode(&chunk, content + len);
+	return craft(content, len + SM_CHUNK_LEN, SM_KIND_CHUNK, out);
+}
+
+/* Two chunks of three; under the number of the third comes something else. All of it arrives, in order. */
+static void test_something_else(void **state)
+{
+	const struct given g = {{TAP, 0, 4, TCP, 0, NULL, 0, 1, 2, 0, 0x18}, 1000, 3000};
+	const struct given others[] = {
+		{{TAP, 0, 4, TCP, 0, NULL, 0, 2001, 4, 0, 0x18}, 0, 900}, /* a lone frame */
+		{{TAP, 0, 4, TCP, 0, NULL, 0, 2001, 4, 0, 0x10},
+		 1000,
+		 2000},                                                    /* another super-frame */
+		{{TAP, 0, 4, TCP, 0, NULL, 0, 2001, 4, 0, 0x18}, 1, 1000}, /* a plain frame */
+	};
+
+	(void)state;
+	begin(1, 1600, &all, &all);
+	relay_begin();
+	node_start(&b);
+	for (size_t i = 0; i < SM_ARRAY_SIZE(others); i++) {
+		const struct given *other = &others[i];
+		bool super = other->gso_size > 1, plain = other->gso_size == 1;
+		uint32_t at = 0, size = 0;
+
+		expect(&g, 1000);
+		free(expected.segment[--expected.count].frame);
+		expect(other, 1000);
+		for (uint32_t k = 0; k < 2; k++) {
+			size = craft_chunk(&g, k, 3, datagrams + at);
+			at += size;
+		}
+		if (plain) {
+			uint8_t content[2000];
+
+			memcpy(content, expected.segment[2].frame, expected.segment[2].len);
+			at += craft(content, expected.segment[2].len, SM_KIND_FRAME,
+				    datagrams + at);
+		}
+		for (uint32_t k = 0; !plain && k < (super ? 2 : 1); k++)
+			at += craft_chunk(other, k, super ? 2 : 1, datagrams + at);
+		relay_send(datagrams, at, size);
+		(void)take_all(1600);
+		forget();
+	}
+	no_drops(&b);
+	close(relay_fd);
+	end();
+}
+
 /* --- a message that several workers share --- */
 
 /* One message with datagrams of both lanes in any order: none is lost, none overtakes in its lane. */
@@ -776,11 +862,17 @@ static void test_too_big(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_kind),         cmocka_unit_test(test_joined),
-		cmocka_unit_test(test_plain_frames),       cmocka_unit_test(test_flood),
-		cmocka_unit_test(test_lost_in_the_middle), cmocka_unit_test(test_forged_between),
-		cmocka_unit_test(test_mixed_lanes),        cmocka_unit_test(test_tap_refuses),
-		cmocka_unit_test(test_card_refuses),       cmocka_unit_test(test_too_big),
+		cmocka_unit_test(test_every_kind),
+		cmocka_unit_test(test_joined),
+		cmocka_unit_test(test_plain_frames),
+		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_lost_in_the_middle),
+		cmocka_unit_test(test_forged_between),
+		cmocka_unit_test(test_something_else),
+		cmocka_unit_test(test_mixed_lanes),
+		cmocka_unit_test(test_tap_refuses),
+		cmocka_unit_test(test_card_refuses),
+		cmocka_unit_test(test_too_big),
 	};
 
 	for (uint32_t i = 0; i < sizeof(payload); i++)
