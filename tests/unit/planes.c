@@ -156,6 +156,7 @@ void node_publish(struct node *n)
 		if (port == 0 || n->unconnected)
 			continue;
 		*v = (struct sm_session_view){.index = 0x77000000 + port,
+					      .batches = true,
 					      .port = (sm_port_t)port,
 					      .takes_parts = n->takes_parts,
 					      .takes_chunks = port < 64 &&
