@@ -146,6 +146,7 @@ static inline const char *taken_segments(
 		sm_segmenter_next(&s, out);
 		problem = one > frame_max ? "segment too long"
 					  : taken_complete(mode, out, one, &where);
+		problem = problem ? problem : taken_ip_sum(&where, out);
 		if (!problem && (one < headers || at + piece > len || where.payload != headers ||
 				 memcmp(out + headers, frame + at, piece) != 0))
 			problem = "payload of a segment";
