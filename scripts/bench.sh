@@ -10,12 +10,12 @@
 # usage: bench.sh [--quick] [--rounds N] [--set SECTION.KEY=VALUE]... [PART...]
 #        bench.sh --markdown | --write-doc      tables of the last run, printed
 #                                               or put into docs/PERFORMANCE.md
-#        bench.sh compare [--underlay plain|gro|none|loss|all] [--only NAME]...
-#                 [--quick] [--rounds N] [tcp] [udp] [small] [ping]
-#        bench.sh compare --markdown | --write-doc
 #   PART      handshake, memory, latency, tcp, udp, startup, perf, impair (what the
 #             impairment tool carries), micro (single steps); default: all
 #   SM_BUILD  build folder to measure (default: build)
+# and    bench.sh compare [--underlay plain|gro|none|loss|all] [--only NAME]...
+#                 [--quick] [--rounds N] [tcp] [udp] [small] [ping]
+#        bench.sh compare --markdown | --write-doc
 set -eu
 unset CDPATH
 top=$(cd "$(dirname "$0")/.." && pwd)

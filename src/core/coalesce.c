@@ -361,5 +361,7 @@ void sm_coalesce_finish(struct sm_coalesce *c)
 	for (uint32_t i = 0; i < c->count; i++) {
 		if (c->run[i].count > 1)
 			finish_run(&c->run[i]);
+		else
+			c->run[i].payload_len = 0;
 	}
 }

@@ -22,7 +22,8 @@
 /**
  * struct sm_run - A frame to be written to the TAP: as it came, or several of one flow
  * @head, @head_len: the first frame whole (count 1), or its headers (count > 1); changed by sm_coalesce_finish()
- * @segment:  payload of each, @segment[0] directly behind @head
+ * @segment:  payload of each, @segment[0] directly behind @head; none for a frame as it came
+ * @payload_len: of all of @segment; once finished, 0 for a frame as it came
  */
 struct sm_run {
 	uint8_t *head;

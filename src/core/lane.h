@@ -26,6 +26,7 @@ struct sm_tx_lane {
 	uint8_t epoch, lane;
 	_Atomic uint64_t next;     /* number of the next packet; packets sent so far */
 	_Atomic uint64_t bytes;    /* of sealed content */
+	_Atomic uint64_t batched;  /* packets that left with others in one message */
 	_Atomic uint64_t refused;  /* packets not sealed because the limit was reached */
 	_Atomic uint64_t first_us; /* when the first packet was sealed, 0: never */
 };

@@ -84,6 +84,7 @@ static int start_session(struct sm_link *link, const struct sm_msg_hello *hello,
 	remote.port = hello->data_port;
 	sm_path_init(&s->path, &remote, now_us);
 	sm_mtu_init(&s->mtu, node->config.path_mtu, node->ops.route_mtu(node->host, &remote));
+	sm_batch_init(&s->batch, node->config.batches);
 	if (hello->control_port) {
 		remote.port = hello->control_port;
 		sm_peer_learn_endpoint(link->peer, &remote);

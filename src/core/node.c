@@ -61,6 +61,11 @@ int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *o
 		err = sm_pbuf_pool_init(&node->probe_pool, 1, SM_DATAGRAM_MAX);
 	if (err)
 		goto out;
+	node->batch = malloc(SM_DATAGRAM_MAX);
+	if (!node->batch) {
+		err = -ENOMEM;
+		goto out;
+	}
 	node->dirty = true;
 	*ret_node = node;
 	return 0;
@@ -91,6 +96,7 @@ void sm_node_free(struct sm_node *node)
 		sm_peer_free(SM_LIST_ENTRY(pos, struct sm_peer, entry));
 	sm_pbuf_pool_done(&node->pool);
 	sm_pbuf_pool_done(&node->probe_pool);
+	free(node->batch);
 	sm_mactable_free(node->learned);
 	free(node->sessions);
 	free(node->by_port);
@@ -220,6 +226,18 @@ void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self)
 			->renew = true;
 	node->config.self = *self;
 	node->dirty = true;
+	sm_node_flush(node);
+}
+
+void sm_node_allow_batches(struct sm_node *node, bool allowed, uint64_t now_us)
+{
+	node->config.batches = allowed;
+	for (uint32_t slot = 0; slot < node->session_slots; slot++) {
+		struct sm_session *s = node->sessions[slot];
+
+		if (s && sm_batch_allow(&s->batch, allowed, now_us))
+			sm_peer_batches_changed(node->by_port[s->config.port], s);
+	}
 	sm_node_flush(node);
 }
 
@@ -371,6 +389,7 @@ void sm_node_on_network_change(struct sm_node *node, uint64_t now_us)
 		if (sm_path_reset_local(&peer->active->path))
 			node->dirty = true;
 		sm_peer_check_mtu(peer, peer->active, now_us);
+		sm_batch_verify(&peer->active->batch, now_us);
 		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	}
 	sm_node_flush(node);
@@ -410,7 +429,8 @@ static uint64_t peer_deadline(const struct sm_peer *peer)
 		at = SM_MIN(at, sm_stream_deadline(&s->stream));
 		at = SM_MIN(at, sm_path_deadline(&s->path));
 		if (peer->active == s)
-			at = SM_MIN(at, sm_mtu_deadline(&s->mtu));
+			at = SM_MIN(at,
+				    SM_MIN(sm_mtu_deadline(&s->mtu), sm_batch_deadline(&s->batch)));
 	}
 	return at;
 }

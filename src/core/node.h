@@ -44,6 +44,7 @@ enum sm_node_event_type {
 	SM_NODE_PATH_MOVED,  /* peer, addr, number of moves */
 	SM_NODE_REFUSED,     /* link of an identity that may not take part: reason, text */
 	SM_NODE_PROTOCOL,    /* peer: malformed message, text */
+	SM_NODE_BATCHES,     /* peer, number: enum sm_batch_state that was entered */
 	SM_NODE_EVENT_COUNT,
 };
 
@@ -71,6 +72,8 @@ struct sm_endpoint_set {
  * @conn_send:  queue bytes on a connection; Return: 0, -errno (then it will be closed)
  * @conn_close: flush, then close; the handle is not used any more by the node
  * @datagram:   send one sealed packet; Return: 0, -EMSGSIZE larger than the local link takes, -errno
+ * @datagrams:  send several sealed packets of @segment bytes each in one message; Return: 0, -EMSGSIZE,
+ *              -errno; only asked for where sm_node_config.batches is set
  * @publish:    hand the workers a new picture
  * @route_mtu:  bytes of outer packet that the local link towards @to carries
  * @random:     never fails (the host ends the daemon rather than let it)
@@ -82,6 +85,8 @@ struct sm_node_ops {
 	void (*conn_close)(void *host, void *conn);
 	int (*datagram)(void *host, const struct sm_addr *to, const struct sm_addr *from,
 			const void *data, size_t len);
+	int (*datagrams)(void *host, const struct sm_addr *to, const struct sm_addr *from,
+			 const void *data, size_t len, size_t segment);
 	void (*publish)(void *host, struct sm_snapshot *snapshot);
 	uint32_t (*route_mtu)(void *host, const struct sm_addr *to);
 	void (*random)(void *host, void *buf, size_t len);
@@ -103,6 +108,7 @@ struct sm_node_config {
 	uint32_t path_mtu; /* 0: to be found out, beginning with @route_mtu */
 	uint64_t rekey_after_us, keepalive_us;
 	uint32_t max_peers;
+	bool batches; /* datagrams may go several in one message, once that is proven for their peer */
 };
 
 SM_MUST_CHECK int sm_node_new(const struct sm_node_config *config, const struct sm_node_ops *ops,
@@ -133,6 +139,9 @@ void sm_node_set_candidates(struct sm_node *node, const struct sm_candidate *can
  * Connected peers get it in a connection that replaces theirs, which sm_node_retry_now() begins.
  */
 void sm_node_set_identity(struct sm_node *node, const struct sm_identity *self);
+
+/** sm_node_allow_batches() - What sm_node_config.batches says, later */
+void sm_node_allow_batches(struct sm_node *node, bool allowed, uint64_t now_us);
 
 /* -- connections: the host has authenticated the peer and exported the root secret -- */
 
@@ -220,7 +229,7 @@ struct sm_peer_info {
 	struct sm_mac mac;
 	const struct sm_session *session; /* the one sent on, or NULL */
 	const void *conn;                 /* the host's handle of the live link, or NULL */
-	uint32_t path_mtu; /* 0: no session */
+	uint32_t path_mtu;                /* 0: no session */
 	uint32_t attempts;
 	const char *last_error;
 	struct sm_lane_totals totals;

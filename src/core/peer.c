@@ -349,6 +349,39 @@ static int send_mtu_probe(struct sm_peer *peer, struct sm_session *s,
 	return err;
 }
 
+/* Return: 0, -EMSGSIZE; -errno the kernel takes no batch; -ENOBUFS nothing was sent */
+static int send_batch(struct sm_peer *peer, struct sm_session *s,
+		      const uint64_t tokens[SM_BATCH_PROBES], uint64_t now_us)
+{
+	const uint32_t size = SM_MIN(s->mtu.size, SM_BATCH_PACKET_MAX);
+	const uint32_t len = size - outer_overhead(&s->path.remote);
+	struct sm_node *node = peer->node;
+	struct sm_pbuf *pkt = sm_pbuf_get(&node->probe_pool);
+	uint32_t at = 0, segment = 0;
+	int err = 0;
+
+	if (!pkt)
+		return -ENOBUFS;
+	for (uint32_t i = 0; i < SM_BATCH_PROBES && !err; i++) {
+		const struct sm_probe probe = {.op = SM_PROBE_REQUEST, .token = tokens[i]};
+
+		sm_pbuf_reset(pkt);
+		sm_probe_encode(&probe, memset(sm_pbuf_put_tail(pkt, len), 0, len));
+		if (sm_session_seal(s, pkt, SM_KIND_PROBE, now_us)) {
+			err = -ENOBUFS;
+			break;
+		}
+		memcpy(node->batch + at, pkt->data, pkt->len);
+		segment = pkt->len;
+		at += segment;
+	}
+	sm_pbuf_put(&node->probe_pool, pkt);
+	if (!err)
+		err = node->ops.datagrams(node->host, &s->path.remote, &s->path.local, node->batch,
+					  at, segment);
+	return err;
+}
+
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
 	uint8_t body[SM_STREAM_HEADER_LEN + SM_STREAM_SEGMENT_MAX];
@@ -455,6 +488,10 @@ static void use_path(struct sm_peer *peer, struct sm_session *s, uint64_t now_us
 		sm_mtu_inherit(&s->mtu, &old->mtu, now_us);
 	else
 		sm_mtu_start(&s->mtu, s->mtu.max, now_us);
+	if (old && sm_addr_equal(&old->path.remote, &s->path.remote))
+		sm_batch_inherit(&s->batch, &old->batch, now_us);
+	else
+		sm_batch_start(&s->batch, now_us);
 	s->mtu_moves = s->path.moves;
 	sm_session_load(s, &s->load_seen);
 }
@@ -533,23 +570,24 @@ static uint64_t since(uint64_t count, uint64_t seen)
 	return count >= seen ? count - seen : count; /* an epoch is gone, and its share with it */
 }
 
-static void mtu_second(struct sm_session *s, uint64_t now_us)
+static void load_second(struct sm_session *s, uint64_t now_us)
 {
 	const struct sm_session_load seen = s->load_seen;
+	bool received;
 
 	sm_session_load(s, &s->load_seen);
+	received = since(s->load_seen.rx_packets, seen.rx_packets) > 0;
 	sm_mtu_second(&s->mtu, since(s->load_seen.tx_packets, seen.tx_packets),
-		      since(s->load_seen.tx_bytes, seen.tx_bytes),
-		      since(s->load_seen.rx_packets, seen.rx_packets) > 0, now_us);
+		      since(s->load_seen.tx_bytes, seen.tx_bytes), received, now_us);
+	sm_batch_second(&s->batch, since(s->load_seen.tx_batched, seen.tx_batched), received,
+			now_us);
 }
 
-static void mtu_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us)
+static void mtu_tick(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
 	struct sm_mtu_send send;
 
 	sm_mtu_sleep(&s->mtu, s->path.state == SM_PATH_DOWN, now_us);
-	if (second)
-		mtu_second(s, now_us);
 	if (now_us < sm_mtu_deadline(&s->mtu))
 		return;
 	if (sm_mtu_tick(&s->mtu, s->path.srtt_us, now_us))
@@ -559,6 +597,48 @@ static void mtu_tick(struct sm_peer *peer, struct sm_session *s, bool second, ui
 		if (send_mtu_probe(peer, s, &send, now_us) == -EMSGSIZE &&
 		    sm_mtu_on_refused(&s->mtu, send.size, now_us))
 			peer->node->dirty = true;
+}
+
+void sm_peer_batches_changed(struct sm_peer *peer, struct sm_session *s)
+{
+	const struct sm_node_event event = {
+		.type = SM_NODE_BATCHES, .peer = peer, .number = s->batch.state};
+
+	peer->node->dirty = true;
+	if (peer->active == s)
+		sm_node_tell(peer->node, &event);
+}
+
+/* A batch, and a probe alone behind it: whatever the way does to large or many packets, it does to both. */
+static void send_batch_round(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
+{
+	uint64_t fresh[SM_BATCH_PROBES + 1], tokens[SM_BATCH_PROBES];
+	struct sm_mtu_send lone = {.size = SM_MIN(s->mtu.size, SM_BATCH_PACKET_MAX)};
+	int err;
+
+	for (uint32_t i = 0; i < SM_ARRAY_SIZE(fresh); i++)
+		fresh[i] = sm_node_random64(peer->node) | 1;
+	if (!sm_batch_next(&s->batch, fresh, now_us, tokens, &lone.token))
+		return;
+	err = send_batch(peer, s, tokens, now_us);
+	if (err == -EIO || err == -EINVAL || err == -EOPNOTSUPP || err == -ENOPROTOOPT) {
+		if (sm_batch_on_refused(&s->batch, err, now_us))
+			sm_peer_batches_changed(peer, s);
+	} else {
+		/* without it, the round proves nothing */
+		(void)!send_mtu_probe(peer, s, &lone, now_us);
+	}
+}
+
+static void batch_tick(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
+{
+	sm_batch_sleep(&s->batch, s->path.state == SM_PATH_DOWN, now_us);
+	if (now_us < sm_batch_deadline(&s->batch))
+		return;
+	if (sm_batch_tick(&s->batch, s->path.srtt_us, now_us))
+		sm_peer_batches_changed(peer, s);
+	if (s->batch.due)
+		send_batch_round(peer, s, now_us);
 }
 
 static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned change,
@@ -575,9 +655,11 @@ static void path_changed(struct sm_peer *peer, struct sm_session *s, unsigned ch
 		if (s->path.moves != s->mtu_moves) {
 			sm_mtu_start(&s->mtu, node->ops.route_mtu(node->host, &s->path.remote),
 				     now_us);
+			sm_batch_start(&s->batch, now_us);
 			s->mtu_moves = s->path.moves;
 		} else {
 			sm_peer_check_mtu(peer, s, now_us);
+			sm_batch_verify(&s->batch, now_us);
 		}
 		node->dirty = true;
 		if (s->path.moves)
@@ -656,8 +738,12 @@ void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool secon
 	}
 	if (sm_path_deadline(&s->path) <= now_us || (second && s->ready))
 		probe_second(peer, s, now_us);
-	if (peer->active == s)
-		mtu_tick(peer, s, second, now_us);
+	if (peer->active == s) {
+		if (second)
+			load_second(s, now_us);
+		mtu_tick(peer, s, now_us);
+		batch_tick(peer, s, now_us);
+	}
 	if (sm_stream_deadline(&s->stream) <= now_us)
 		sm_peer_flush_stream(peer, s, now_us);
 }
@@ -690,6 +776,11 @@ static void on_probe(struct sm_peer *peer, struct sm_session *s, const uint8_t *
 		change = sm_mtu_on_answer(&s->mtu, probe.token, now_us);
 		if (change > 0)
 			peer->node->dirty = true;
+		if (change >= 0)
+			return;
+		change = sm_batch_on_answer(&s->batch, probe.token, now_us);
+		if (change > 0)
+			sm_peer_batches_changed(peer, s);
 		if (change >= 0)
 			return;
 	}

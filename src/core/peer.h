@@ -95,6 +95,7 @@ struct sm_node {
 	uint32_t candidate_count;
 	struct sm_pbuf_pool pool;
 	struct sm_pbuf_pool probe_pool; /* one, as large as a datagram can be */
+	uint8_t *batch; /* SM_DATAGRAM_MAX bytes: probes that leave in one message */
 };
 
 /* node.c */
@@ -140,6 +141,8 @@ void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind,
 		       const struct sm_addr *to, uint64_t now_us);
 /** sm_peer_check_mtu() - The network changed under the session's path, or the kernel refused a packet */
 void sm_peer_check_mtu(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+/** sm_peer_batches_changed() - The state of @s->batch did: for picture and host */
+void sm_peer_batches_changed(struct sm_peer *peer, struct sm_session *s);
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
 
 /* link.c */

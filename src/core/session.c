@@ -422,6 +422,8 @@ void sm_session_load(const struct sm_session *s, struct sm_session_load *ret_loa
 								     memory_order_relaxed);
 			ret_load->tx_bytes += atomic_load_explicit(&epoch->tx[i].bytes,
 								   memory_order_relaxed);
+			ret_load->tx_batched += atomic_load_explicit(&epoch->tx[i].batched,
+								     memory_order_relaxed);
 		}
 	}
 }

@@ -22,6 +22,7 @@
 #ifndef SM_CORE_SESSION_H
 #define SM_CORE_SESSION_H
 
+#include "core/batch.h"
 #include "core/lane.h"
 #include "core/mtu.h"
 #include "core/path.h"
@@ -56,7 +57,7 @@ struct sm_assembler {
 
 /** struct sm_session_load - Data, without the control lane, in the epochs that are there */
 struct sm_session_load {
-	uint64_t tx_packets, tx_bytes, rx_packets;
+	uint64_t tx_packets, tx_bytes, tx_batched, rx_packets;
 };
 
 struct sm_session {
@@ -88,6 +89,7 @@ struct sm_session {
 	struct sm_assembler in; /* from the stream */
 	struct sm_path path;
 	struct sm_mtu mtu;                /* of the path */
+	struct sm_batch batch;            /* the same */
 	uint32_t mtu_moves;               /* path.moves when it was begun */
 	struct sm_session_load load_seen; /* at the last second */
 	uint64_t rx_seen;                 /* packets counted at the last tick */

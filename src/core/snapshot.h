@@ -31,11 +31,12 @@ typedef uint16_t sm_port_t; /* a switch port, as IEEE 802.1Q has it: one for eac
  * @remote:    where to send
  * @local:     address to send from (family 0: let the kernel choose)
  * @path_mtu:  bytes of outer IP packet that the path carries
+ * @batches:   datagrams to it may leave several in one message (core/batch.h)
  */
 struct sm_session_view {
 	uint32_t index;
 	sm_port_t port;
-	bool takes_parts, takes_chunks;
+	bool takes_parts, takes_chunks, batches;
 	struct sm_epoch *tx;
 	struct sm_epoch *rx[SM_EPOCHS_MAX];
 	struct sm_addr remote, local;

@@ -92,6 +92,12 @@ static int op_datagram(void *host, const struct sm_addr *to, const struct sm_add
 	return sm_plane_send(((struct sm_daemon *)host)->plane, to, from, data, len);
 }
 
+static int op_datagrams(void *host, const struct sm_addr *to, const struct sm_addr *from,
+			const void *data, size_t len, size_t segment)
+{
+	return sm_plane_send_batch(((struct sm_daemon *)host)->plane, to, from, data, len, segment);
+}
+
 static void op_publish(void *host, struct sm_snapshot *snapshot)
 {
 	sm_plane_publish(((struct sm_daemon *)host)->plane, snapshot);
@@ -225,6 +231,25 @@ static bool is_connected(enum sm_peer_state state)
 	return state == SM_PEER_UP || state == SM_PEER_SILENT;
 }
 
+/* The first proof is no news: it is what a sound path does. */
+static void log_batches(struct sm_daemon *d, enum sm_batch_state state,
+			const struct sm_peer_info *info)
+{
+	struct sm_daemon_port *port = &d->ports[info->port];
+
+	if (state == SM_BATCH_LOST || state == SM_BATCH_REFUSED)
+		log_limited(&port->log_limit, SM_LOG_NOTICE,
+			    "datagrams to peer %s go one by one for a minute, then batches are "
+			    "tried again: %s",
+			    info->name, sm_status_batches(info->session));
+	else if (state == SM_BATCH_PROVEN && port->batches_failed)
+		log_limited(&port->log_limit, SM_LOG_NOTICE,
+			    "datagrams to peer %s go in batches again", info->name);
+	else
+		sm_debug("peer %s: batches %s", info->name, sm_batch_state_name(state));
+	port->batches_failed = state == SM_BATCH_LOST || state == SM_BATCH_REFUSED;
+}
+
 static void op_event(void *host, const struct sm_node_event *e)
 {
 	struct sm_daemon *d = host;
@@ -264,6 +289,9 @@ static void op_event(void *host, const struct sm_node_event *e)
 	case SM_NODE_PROTOCOL:
 		log_limited(&d->ports[info.port].log_limit, SM_LOG_WARN, "peer %s: %s", info.name,
 			    e->text);
+		break;
+	case SM_NODE_BATCHES:
+		log_batches(d, (enum sm_batch_state)e->number, &info);
 		break;
 	case SM_NODE_EVENT_COUNT:
 		break;
@@ -589,6 +617,7 @@ static int make_node(struct sm_daemon *d)
 		.conn_send = op_conn_send,
 		.conn_close = op_conn_close,
 		.datagram = op_datagram,
+		.datagrams = op_datagrams,
 		.publish = op_publish,
 		.route_mtu = op_route_mtu,
 		.random = op_random,
@@ -607,6 +636,7 @@ static int make_node(struct sm_daemon *d)
 		.rekey_after_us = d->config->transport.rekey_after_us,
 		.keepalive_us = d->config->transport.keepalive_us,
 		.max_peers = SM_PORT_MAX - 1,
+		.batches = d->config->transport.offload,
 	};
 
 	config.ciphers = cipher_mask(d, &config.preferred);

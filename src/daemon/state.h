@@ -48,6 +48,7 @@ struct sm_daemon_port {
 	char logged[160]; /* the last reason that was logged, so that a repeated one is not */
 	uint64_t logged_us;
 	struct sm_log_limit log_limit;                 /* of the lines that this peer can trigger */
+	bool batches_failed;                           /* and that was logged */
 	struct sm_prefix routes[SM_DAEMON_ROUTES_MAX]; /* installed (TUN) */
 	uint32_t route_count;
 };
@@ -153,5 +154,7 @@ void sm_commands_cancel_all(struct sm_daemon *d);
 /* status.c */
 json_t *sm_status_daemon(const struct sm_daemon *d, bool profile);
 json_t *sm_status_peers(const struct sm_daemon *d);
+/** sm_status_batches() - Why datagrams of @s go one by one; Return: "" if they go in batches */
+const char *sm_status_batches(const struct sm_session *s);
 
 #endif

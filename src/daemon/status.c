@@ -268,6 +268,25 @@ static json_t *path_json(const struct sm_peer_info *info)
 			 "last_received_us_ago", (json_int_t)(sm_clock_now_us() - p->last_rx_us));
 }
 
+const char *sm_status_batches(const struct sm_session *s)
+{
+	switch (s->batch.state) {
+	case SM_BATCH_OFF:
+		return "batches are off on this machine";
+	case SM_BATCH_UNPROVEN:
+		return "no batch was answered yet";
+	case SM_BATCH_PROVEN:
+		return "";
+	case SM_BATCH_LOST:
+		return "batches are lost on the way";
+	case SM_BATCH_REFUSED:
+		return strerror(-s->batch.err);
+	case SM_BATCH_STATE_COUNT:
+		break;
+	}
+	return "";
+}
+
 static json_t *peer_offload(const struct sm_daemon *d, const struct sm_peer_info *info)
 {
 	const struct sm_session *s = info->session;
@@ -277,10 +296,12 @@ static json_t *peer_offload(const struct sm_daemon *d, const struct sm_peer_info
 			     : !s                      ? "no session"
 			     : !s->config.takes_chunks ? "the peer does not take super-frames"
 			     : fault                   ? strerror(fault)
-						       : "";
+						       : sm_status_batches(s);
 
-	return json_pack("{s:b, s:b, s:s}", "super_frames", wanted && s && s->config.takes_chunks,
-			 "batches", wanted && s && !fault, "reason", reason);
+	return json_pack("{s:b, s:b, s:s, s:s}", "super_frames",
+			 wanted && s && s->config.takes_chunks, "batches",
+			 s && sm_batch_is_on(&s->batch) && !fault, "batches_state",
+			 s ? sm_batch_state_name(s->batch.state) : "off", "reason", reason);
 }
 
 static json_t *peer_counters(const struct sm_daemon *d, const struct sm_peer_info *info)

@@ -227,6 +227,7 @@ static void send_runs(struct sm_worker *w)
 				sm_worker_offload_fault(w, offload, false, run->session->port,
 							-whole);
 		} else if (run->count > 1 && whole == 0) {
+			sm_worker_add(&run->session->tx->tx[w->index + 1].batched, run->count);
 			sm_worker_offload_works(w, offload, false, run->session->port);
 		}
 		account_sent(w, run, err[i]);
@@ -256,9 +257,10 @@ static bool joins(const struct sm_worker *w, const struct sm_session_view *s, ui
 {
 	const struct sm_out_run *run = &w->run[w->run_count - 1];
 
-	return run->session == s && run->len == run->segment * run->count && len <= run->segment &&
-	       run->count < SM_UDP_SEGMENTS_MAX && run->len + len <= SM_UDP_BYTES_MAX &&
-	       w->now_us >= w->ports[s->port].send.off_us && w->plane->config.udp_offload;
+	return s->batches && run->session == s && run->len == run->segment * run->count &&
+	       len <= run->segment && run->count < SM_UDP_SEGMENTS_MAX &&
+	       run->len + len <= SM_UDP_BYTES_MAX && w->now_us >= w->ports[s->port].send.off_us &&
+	       w->plane->config.udp_offload;
 }
 
 /* Return: where a datagram of @len bytes for @s is to be sealed to */

@@ -355,6 +355,7 @@ static void on_chunk(struct sm_worker *w, const struct sm_snapshot *s, const str
 		return;
 	}
 	if (chunk.gso_size == 0) {
+		finish_joining(w);
 		on_lone(w, s, f, &chunk, &inet, body, payload_len);
 		return;
 	}
@@ -363,8 +364,10 @@ static void on_chunk(struct sm_worker *w, const struct sm_snapshot *s, const str
 		    w->plane->config.mode == SM_MODE_TUN ? SM_FRAME_MAX : chunk.header_len,
 		    payload_len + chunk.header_len))
 		return;
-	if (!continues(j, f, &chunk, body, template))
+	if (!continues(j, f, &chunk, body, template)) {
+		finish_joining(w); /* of the next number, and yet of something else */
 		begin_joining(w, f, &chunk, &inet, body, template);
+	}
 	j->count++;
 	j->payload_len += payload_len;
 	j->number = f->header.number + 1;
@@ -450,6 +453,8 @@ static void dispatch(struct sm_worker *w, const struct sm_snapshot *s, const str
 				  : data && f->header.lane != SM_LANE_CONTROL;
 
 	epoch_events(w, f, data && right_lane);
+	if (kind != SM_KIND_CHUNK)
+		finish_joining(w); /* what was opened stays where it is */
 	if (!right_lane)
 		sm_worker_drop(w, SM_DROP_MALFORMED);
 	else if (kind == SM_KIND_FRAME)

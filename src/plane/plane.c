@@ -318,12 +318,14 @@ bool sm_plane_has_retired_pending(const struct sm_plane *plane)
 	return plane->retired != NULL;
 }
 
-int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to, const struct sm_addr *from,
-		  const void *data, size_t len)
+int sm_plane_send_batch(struct sm_plane *plane, const struct sm_addr *to,
+			const struct sm_addr *from, const void *data, size_t len, size_t segment)
 {
 	/* Only read from: sending changes no buffer. */
-	struct sm_udp_message msg = {
-		.peer = *to, .data = (uint8_t *)(uintptr_t)data, .len = (uint32_t)len};
+	struct sm_udp_message msg = {.peer = *to,
+				     .data = (uint8_t *)(uintptr_t)data,
+				     .len = (uint32_t)len,
+				     .segment = (uint32_t)segment};
 	int err = 0;
 
 	if (len == 0 || len > SM_DATAGRAM_MAX)
@@ -332,9 +334,15 @@ int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to, const struct
 		msg.local = *from;
 	if (sm_udp_send(plane->workers[0].udp_fd, plane->config.udp_mapped, &msg, 1, &err) != 1)
 		return err < 0 ? err : -EIO;
-	sm_worker_add(&plane->control_packets, 1);
+	sm_worker_add(&plane->control_packets, (len + segment - 1) / segment);
 	sm_worker_add(&plane->control_bytes, len);
 	return 0;
+}
+
+int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to, const struct sm_addr *from,
+		  const void *data, size_t len)
+{
+	return sm_plane_send_batch(plane, to, from, data, len, len);
 }
 
 static uint64_t total(const struct sm_plane *plane, enum sm_count what)

@@ -112,6 +112,11 @@ bool sm_plane_has_retired_pending(const struct sm_plane *plane);
 SM_MUST_CHECK int sm_plane_send(struct sm_plane *plane, const struct sm_addr *to,
 				const struct sm_addr *from, const void *data, size_t len);
 
+/** sm_plane_send_batch() - The same for several of @segment bytes each, in one message */
+SM_MUST_CHECK int sm_plane_send_batch(struct sm_plane *plane, const struct sm_addr *to,
+				      const struct sm_addr *from, const void *data, size_t len,
+				      size_t segment);
+
 struct sm_plane_counters {
 	uint64_t tap_read_frames, tap_read_bytes, tap_write_frames, tap_write_bytes;
 	uint64_t udp_send_packets, udp_send_bytes, udp_receive_packets, udp_receive_bytes;

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * The whole way of a datagram: header, session, epoch, lane, open, kind, parts, switch, TAP. The worker's
- * own code runs, on this thread, between two socket pairs; the input is a list of datagrams.
+ * The whole way of a datagram: header, session, epoch, lane, open, kind, parts, joining, switch, TAP. The
+ * worker's own code runs, on this thread, between two socket pairs; the input is a list of datagrams.
  *
- * Input: one byte of options for all (bit 0: TUN), then records of
+ * Input: one byte of options for all (bit 0: TUN, bits 1 and 2: the TAP takes no super-frames of TCP, of UDP,
+ * bit 3: datagrams come in batches, of as many as bits 4 to 7 say and one), then records of
  *   how (8)     bit 0: sealed with the right key, for the lane in bits 1 and 2; bits 3 and 4: what to do to
  *               it then (nothing, send it twice, flip a bit, cut it); bits 5 to 7: how far the packet number
  *               jumps
- *   length (16) little-endian, modulo what is left
+ *   length (14) little-endian, modulo what is left; bit 14: instead of a content, that of the record before as
+ *               its next (chunk or segment), as many bytes shorter as bits 0 to 7 say; bit 15: lengths and
+ *               checksums of a frame are made right
  *   content     body and kind of a sealed one; else the datagram itself
  *
  * What must hold: a datagram that was not sealed, or whose number was there before, writes nothing to the
- * TAP and tells the control thread nothing; all buffers come back.
+ * TAP and tells the control thread nothing (looked at without batches); what is written to the TAP is what a
+ * kernel takes and makes sound frames of; all buffers come back, and nothing waits behind a batch.
  */
 #include "base/clock.h"
 #include "core/switch.h"
@@ -19,6 +23,8 @@
 #include "crypto/schedule.h"
 #include "plane/plane.h"
 #include "plane/worker.h"
+
+#include "../unit/taken.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -47,6 +53,26 @@ static int tap[2], udp_in, udp_out;
 static struct sm_epoch_secret secret = {{1, 2, 3}};
 static struct sm_route routes[8];
 static uint8_t room[SM_PBUF_HEADROOM + CONTENT_MAX + SM_PBUF_TAILROOM];
+
+enum {
+	LENGTH_MASK = 0x3fff,
+	LENGTH_NEXT = 0x4000,
+	LENGTH_RIGHT = 0x8000,
+};
+
+/**
+ * struct world - One run
+ * @batch: datagrams of a turn, 0: each has its own; @waiting: sent and not yet received
+ * @last:  content of the last record with one
+ */
+struct world {
+	struct sm_plane *plane;
+	const struct sm_snapshot *s;
+	struct sm_epoch *ours;
+	uint32_t batch, waiting;
+	uint8_t last[CONTENT_MAX];
+	size_t last_len;
+};
 
 static void on_wake(void *arg)
 {
@@ -105,35 +131,54 @@ static void on_event(void *arg, const struct sm_plane_event *event)
 	(*told)++;
 }
 
-/* Return: frames written to the TAP, each checked against the switch's rules */
+/* Return: frames written to the TAP, each checked against the kernel's demands and the switch's rules */
 static uint32_t drain_tap(const struct sm_snapshot *s)
 {
-	uint8_t frame[66000];
+	static uint8_t buf[SM_VNET_HDR_LEN + TAKEN_LEN_MAX + 1];
+	const uint8_t *frame = buf + SM_VNET_HDR_LEN;
 	uint32_t n = 0;
 	ssize_t got;
 
-	while ((got = recv(tap[0], frame, sizeof(frame), 0)) > 0) {
+	while ((got = recv(tap[0], buf, sizeof(buf), 0)) > 0) {
+		const char *problem;
+		struct sm_vnet vnet;
+		uint32_t len;
+
 		CHECK(got > (ssize_t)SM_VNET_HDR_LEN);
-		CHECK(got <= (ssize_t)(SM_VNET_HDR_LEN + FRAME_MAX));
-		CHECK(sm_switch_ingress(s, 1, frame + SM_VNET_HDR_LEN,
-					(size_t)got - SM_VNET_HDR_LEN, 1) == SM_DROP_NONE);
+		len = (uint32_t)got - SM_VNET_HDR_LEN;
+		sm_vnet_decode(buf, &vnet);
+		problem = taken_problem(s->mode, &vnet, frame, len, FRAME_MAX, NULL, NULL);
+		if (problem) {
+			(void)fprintf(stderr, "written to the TAP: %s (%u bytes)\n", problem, len);
+			abort();
+		}
+		CHECK(sm_switch_ingress(s, 1, frame, len, 1) == SM_DROP_NONE);
 		n++;
 	}
 	return n;
 }
 
-/* One datagram through the worker; Return: frames and events that came of it */
-static uint32_t pass(struct sm_plane *plane, const struct sm_snapshot *s, const void *data,
-		     size_t len)
+/* Return: frames and events that came of all that was sent */
+static uint32_t turn(struct world *world)
 {
+	struct sm_worker *w = &world->plane->workers[0];
 	uint32_t told = 0, frames;
 
-	CHECK(send(udp_out, data, len, 0) == (ssize_t)len);
-	plane->workers[0].now_us += 1000;
-	sm_ingress_turn(&plane->workers[0]);
-	frames = drain_tap(s);
-	(void)sm_plane_poll(plane, on_event, &told);
+	world->waiting = 0;
+	w->now_us += 1000;
+	sm_ingress_turn(w);
+	CHECK(w->joining.count == 0 && w->coalesce.count == 0 && w->joined_count == 0);
+	CHECK(w->opened_len == 0);
+	frames = drain_tap(world->s);
+	(void)sm_plane_poll(world->plane, on_event, &told);
 	return frames + told;
+}
+
+/* One datagram through the worker; Return: frames and events that came of it; 0 when it waits for others */
+static uint32_t pass(struct world *world, const void *data, size_t len)
+{
+	CHECK(send(udp_out, data, len, 0) == (ssize_t)len);
+	return ++world->waiting < world->batch ? 0 : turn(world);
 }
 
 /* Return: the sealed datagram, in @room */
@@ -151,49 +196,120 @@ static struct sm_pbuf seal(struct sm_epoch *ours, uint8_t how, const uint8_t *co
 	return p;
 }
 
-static void pass_sealed(struct sm_plane *plane, const struct sm_snapshot *s, struct sm_epoch *ours,
-			uint8_t how, const uint8_t *content, size_t len)
+static void pass_sealed(struct world *world, uint8_t how, const uint8_t *content, size_t len)
 {
+	bool alone = world->batch == 0;
 	struct sm_pbuf p;
+	uint32_t came;
 
 	if ((how >> 1 & 3) >= LANES || len == 0 || len > CONTENT_MAX)
 		return;
-	p = seal(ours, how, content, len);
+	p = seal(world->ours, how, content, len);
 	switch (how >> 3 & 3) {
 	case 0:
-		(void)pass(plane, s, p.data, p.len);
+		(void)pass(world, p.data, p.len);
 		break;
 	case 1:
-		(void)pass(plane, s, p.data, p.len);
-		CHECK(pass(plane, s, p.data, p.len) == 0);
+		(void)pass(world, p.data, p.len);
+		came = pass(world, p.data, p.len);
+		CHECK(!alone || came == 0);
 		break;
 	case 2:
 		p.data[content[0] % p.len] ^= (uint8_t)(1u << (len & 7));
-		CHECK(pass(plane, s, p.data, p.len) == 0);
+		came = pass(world, p.data, p.len);
+		CHECK(!alone || came == 0);
 		break;
 	default:
-		CHECK(pass(plane, s, p.data, p.len - 1 - content[0] % p.len) == 0);
+		came = pass(world, p.data, p.len - 1 - content[0] % p.len);
+		CHECK(!alone || came == 0);
 		break;
 	}
 }
 
-static void run(struct sm_plane *plane, const struct sm_snapshot *s, struct sm_epoch *ours,
-		const uint8_t *data, size_t size)
+/* Lengths and checksums of a frame, with which it may be joined to others */
+static void make_right(enum sm_mode mode, uint8_t *frame, size_t len)
+{
+	struct sm_vnet vnet = {.flags = SM_VNET_NEEDS_CSUM};
+	struct sm_inet inet;
+
+	if (sm_inet_parse(mode, frame, len, &inet) < 0 || inet.payload > len)
+		return;
+	sm_inet_set_length(&inet, frame, (uint32_t)len - inet.payload, 0);
+	vnet.csum_start = (uint16_t)inet.l4;
+	vnet.csum_offset = inet.proto == SM_PROTO_TCP ? 16 : 6;
+	sm_csum_store(sm_csum_fold(sm_inet_pseudo(&inet, frame, inet.end - inet.l4)),
+		      frame + vnet.csum_start + vnet.csum_offset);
+	CHECK(sm_segment_finish(&vnet, frame, inet.end) == 0);
+}
+
+/* The last content becomes its own successor. */
+static void make_next(struct world *world, size_t shorter)
+{
+	uint8_t *body = world->last;
+	size_t len = world->last_len - 1;
+	struct sm_chunk chunk;
+	struct sm_inet inet;
+
+	if (body[len] == SM_KIND_CHUNK && len > SM_CHUNK_LEN &&
+	    sm_chunk_decode(body + len - SM_CHUNK_LEN, &chunk) == 0) {
+		chunk.index++;
+		sm_chunk_encode(&chunk, body + len - SM_CHUNK_LEN);
+		shorter = SM_MIN(shorter, len);
+		memmove(body, body + shorter, len + 1 - shorter);
+		world->last_len -= shorter;
+	} else if (body[len] == SM_KIND_FRAME &&
+		   sm_inet_parse(world->s->mode, body, len, &inet) == 0) {
+		uint8_t *seq = body + inet.l4 + 4;
+
+		if (inet.proto == SM_PROTO_TCP)
+			(void)frame_put(seq,
+					(taken_u16(seq) << 16 | taken_u16(seq + 2)) + inet.end -
+						inet.payload,
+					4);
+		shorter = SM_MIN(shorter, len - SM_MIN(len, inet.payload));
+		body[len - shorter] = SM_KIND_FRAME;
+		world->last_len -= shorter;
+	}
+}
+
+/* Reads a content to @world->last. */
+static void read_content(struct world *world, struct sm_reader *r, uint32_t length)
+{
+	size_t len;
+
+	if (length & LENGTH_NEXT && world->last_len > 0) {
+		make_next(world, length & 0xff);
+	} else {
+		len = SM_MIN((length & LENGTH_MASK) % (sm_reader_left(r) + 1), CONTENT_MAX);
+		if (len > 0)
+			memcpy(world->last, sm_read_view(r, len), len);
+		world->last_len = len;
+	}
+	if (length & LENGTH_RIGHT && world->last_len > 0 &&
+	    world->last[world->last_len - 1] == SM_KIND_FRAME)
+		make_right(world->s->mode, world->last, world->last_len - 1);
+}
+
+static void run(struct world *world, const uint8_t *data, size_t size)
 {
 	struct sm_reader r = sm_reader_init(data, size);
 
-	for (int records = 0; records < 64 && sm_reader_left(&r) > 3; records++) {
+	for (int records = 0; records < 64 && sm_reader_left(&r) > 2; records++) {
 		uint8_t how = sm_read_u8(&r);
-		size_t len = (size_t)sm_read_u8(&r) | (size_t)sm_read_u8(&r) << 8;
-		const uint8_t *content;
+		uint32_t length = sm_read_u8(&r);
 
-		len = SM_MIN(len % (sm_reader_left(&r) + 1), 4000u);
-		content = sm_read_view(&r, len);
-		if (how & 1)
-			pass_sealed(plane, s, ours, how, content, len);
-		else
-			CHECK(pass(plane, s, content, len) == 0);
+		length |= (uint32_t)sm_read_u8(&r) << 8;
+		read_content(world, &r, length);
+		if (how & 1) {
+			pass_sealed(world, how, world->last, world->last_len);
+		} else {
+			uint32_t came = pass(world, world->last, world->last_len);
+
+			CHECK(world->batch > 0 || came == 0);
+		}
 	}
+	if (world->waiting > 0)
+		(void)turn(world);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -210,21 +326,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.session_count = 2, .port_count = 2, .sessions = sessions, .send = sends};
 	struct sm_epoch *ours = NULL, *theirs = NULL;
 	struct sm_plane *plane = NULL;
+	static struct world world;
 	uint32_t free_before;
 
 	if (size == 0)
 		return 0;
+	config.mode = data[0] & 1 ? SM_MODE_TUN : SM_MODE_TAP;
+	config.tap_tso = !(data[0] & 2);
+	config.tap_uso = !(data[0] & 4);
 	CHECK(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, SESSION, LANES, LANES, &ours) ==
 	      0);
 	CHECK(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, false, 0, 1, LANES, LANES, &theirs) == 0);
 	view.tx = view.rx[0] = theirs;
-	fill_snapshot(&s, data[0] & 1 ? SM_MODE_TUN : SM_MODE_TAP);
+	fill_snapshot(&s, config.mode);
 	CHECK(sm_plane_new(&config, &plane) == 0);
 	plane->workers[0].now_us = SM_SEC_US;
 	sm_plane_publish(plane, &s);
 	free_before = plane->workers[0].pool.free_count;
 
-	run(plane, &s, ours, data + 1, size - 1);
+	world = (struct world){.plane = plane,
+			       .s = &s,
+			       .ours = ours,
+			       .batch = data[0] & 8 ? (data[0] >> 4) + 1u : 0};
+	run(&world, data + 1, size - 1);
 
 	sm_parts_done(&plane->workers[0].parts);
 	CHECK(plane->workers[0].pool.free_count == free_before);

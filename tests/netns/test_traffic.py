@@ -13,7 +13,9 @@ import threading
 import pytest
 
 from faults import card_drops
-from lab import (Lab, neighbour, patterned, ping, tcp_both_ways, udp_numbered, iperf3, wait_for)
+from lab import (Lab, family_of, neighbour, patterned, ping, tcp_both_ways, udp_numbered, iperf3, wait_for)
+
+UDP_SEGMENT = 103  # of <linux/udp.h>
 
 
 def address_of(daemon, family):
@@ -105,6 +107,39 @@ def test_iperf3_udp_without_loss(lab):
     assert total["lost_packets"] <= at_cards + udp_overflows(bob), report
     wait_for(lambda: bob.peer(alice)["counters"]["rx_frames"] + at_cards >= total["packets"], what="all of them")
     assert_nothing_lost(alice, bob)
+
+
+def udp_in_one_piece(a, b, address, count=40, size=1200, port=5003):
+    """Sends datagrams in one call, which the kernel gives to its card in one piece if that cuts; the last one
+    is shorter. Each arrives, in order, with what was in it."""
+    assert ping(a, address, count=1).lost == 0
+    receiver = b.socket(family_of(address), socket.SOCK_DGRAM, timeout=2)
+    receiver.bind((address, port))
+    sender = a.socket(family_of(address), socket.SOCK_DGRAM)
+    sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+    whole = patterned("in one piece", count * size + size // 3)
+    sender.sendto(whole, (address, port))
+    for at in range(0, len(whole), size):
+        assert receiver.recv(1 << 16) == whole[at:at + size]
+    sender.close()
+    receiver.close()
+
+
+@pytest.mark.parametrize("offload", [("yes", "yes"), ("no", "yes"), ("yes", "no"), ("no", "no")],
+                         ids=["both", "bob only", "alice only", "none"])
+def test_offload(lab, offload):
+    """Whatever the two can do in one piece, all arrives as it was sent."""
+    alice, bob = lab.mesh("alice", "bob", each={
+        name: {"Transport": {"Offload": value}} for name, value in zip(("alice", "bob"), offload)})
+    for a, b in ((alice, bob), (bob, alice)):
+        for to in (b.ip4, b.ip6):
+            assert ping(a, to, count=50, interval=0.002, size=1400).lost == 0
+            assert udp_numbered(a, b, to, count=200, size=1200, pause=0) == list(range(200))
+            for size in (1200, 100):
+                udp_in_one_piece(a, b, to, size=size)
+    assert_nothing_lost(alice, bob)
+    for to in (bob.ip4, bob.ip6):
+        tcp_both_ways(alice, bob, to, mbytes=15)
 
 
 # --- neighbours ---

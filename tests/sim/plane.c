@@ -254,6 +254,15 @@ void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uin
 
 /* -- sending -- */
 
+/* Counts a packet that leaves in a batch; Return: how many did before */
+static uint64_t batched(struct sm_tx_lane *lane)
+{
+	const uint64_t n = atomic_load_explicit(&lane->batched, memory_order_relaxed);
+
+	atomic_store_explicit(&lane->batched, n + 1, memory_order_relaxed);
+	return n;
+}
+
 /* @full: make it as long as the path takes */
 static int send_frame(struct sim_world *w, uint32_t from, uint32_t to, const void *data, size_t len,
 		      bool full)
@@ -290,6 +299,12 @@ static int send_frame(struct sim_world *w, uint32_t from, uint32_t to, const voi
 		return 0;
 	}
 	n->counts.datagrams++;
+	if (s->batches) { /* as one of several in a message */
+		const uint64_t place = batched(lane) % SM_BATCH_PROBES;
+
+		if (w->net.batch_loses >> place & 1)
+			return 0;
+	}
 	sim_datagram(w, from, &n->visible, &s->remote, pkt.data, pkt.len);
 	return 0;
 }

@@ -192,6 +192,20 @@ static int op_datagram(void *host, const struct sm_addr *to, const struct sm_add
 	return 0;
 }
 
+static int op_datagrams(void *host, const struct sm_addr *to, const struct sm_addr *from,
+			const void *data, size_t len, size_t segment)
+{
+	struct sim_node *n = host;
+	int err = n->batch_err;
+
+	n->counts.batches++;
+	for (size_t at = 0, place = 0; at < len && !err; at += segment, place++)
+		if (!(n->w->net.batch_loses >> place & 1))
+			err = op_datagram(host, to, from, (const uint8_t *)data + at,
+					  SM_MIN(segment, len - at));
+	return err;
+}
+
 static void retire_one(struct sim_node *n)
 {
 	struct sm_snapshot **at = &n->retired, *old;
@@ -248,6 +262,7 @@ static const char *const event_names[] = {
 	[SM_NODE_LINK_CLOSED] = "closed", [SM_NODE_REKEYED] = "rekeyed",
 	[SM_NODE_PATH_MOVED] = "moved",   [SM_NODE_REFUSED] = "refused",
 	[SM_NODE_PROTOCOL] = "protocol",  [SM_NODE_IDENTIFIED] = "identified",
+	[SM_NODE_BATCHES] = "batches",
 };
 
 static void op_event(void *host, const struct sm_node_event *event)
@@ -392,6 +407,7 @@ uint32_t sim_add(struct sim_world *w)
 		.rekey_after_us = SM_REKEY_AFTER_US,
 		.keepalive_us = SM_KEEPALIVE_US,
 		.max_peers = 1024,
+		.batches = true,
 	};
 	make_identity(w, id, &n->config.self);
 	if (sm_ident_mac(n->config.self.node_id, &n->config.mac))
@@ -408,6 +424,7 @@ void sim_start(struct sim_world *w, uint32_t id)
 		.conn_send = sim_conn_send,
 		.conn_close = sim_conn_close,
 		.datagram = op_datagram,
+		.datagrams = op_datagrams,
 		.publish = op_publish,
 		.route_mtu = op_route_mtu,
 		.random = op_random,

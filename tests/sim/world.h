@@ -29,7 +29,8 @@ struct sim_net {
 	uint64_t delay_us, jitter_us; /* one way: delay plus 0 to jitter, datagrams may overtake */
 	uint32_t loss, copies;        /* of 1000 datagrams */
 	bool wiretap;                 /* an attacker copies datagrams, see sim_world.attacker */
-	uint32_t mtu; /* larger packets vanish without a word; 0: none is too large */
+	uint32_t mtu;         /* larger packets vanish without a word; 0: none is too large */
+	uint32_t batch_loses; /* mask of places in a message of several whose datagrams vanish */
 };
 
 /** struct sim_flow - Numbered frames from one node to another */
@@ -46,6 +47,7 @@ struct sim_flow {
 /** struct sim_counts - What a node did and saw */
 struct sim_counts {
 	uint64_t dials, resolves, conn_messages, conn_bytes, datagrams, publishes, ticks;
+	uint64_t batches; /* messages of several datagrams */
 	uint64_t events[SM_NODE_EVENT_COUNT];
 	uint64_t refused_large;
 	uint64_t unknown_session, unknown_epoch, forged, replayed, sealed_refused;
@@ -65,6 +67,7 @@ struct sim_node {
 	struct sm_addr visible; /* what others see; differs behind a NAT */
 	bool behind_nat;
 	uint32_t link_mtu; /* of its own link: its kernel refuses larger packets */
+	int batch_err;     /* its kernel refuses messages of several datagrams; 0: it does not */
 	uint32_t revoked;  /* id + 1 of a node that this one does not accept; 0: none */
 	struct sm_snapshot *picture;
 	struct sm_snapshot *retired; /* by retired_next */

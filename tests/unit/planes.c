@@ -22,6 +22,8 @@
 #define WAIT_US (5 * SM_SEC_US)
 #define BUFFER  (4u << 20)
 
+static const struct planes_offload no_offload;
+
 static void on_wake(void *arg)
 {
 	struct node *n = arg;
@@ -71,13 +73,17 @@ static void tap_pair(int *ret_test, int *ret_plane)
 }
 
 /* @queue: a TAP to use, or -1 for socket pairs */
-static void init(struct node *n, uint32_t workers, uint32_t frame_max, int queue)
+static void init(struct node *n, uint32_t workers, uint32_t frame_max, int queue,
+		 const struct planes_offload *offload)
 {
 	struct sm_plane_config config = {.workers = workers,
 					 .mode = SM_MODE_TAP,
 					 .tap_fd = n->queue,
 					 .udp_fd = n->udp,
 					 .frame_max = frame_max,
+					 .tap_tso = offload->tso,
+					 .tap_uso = offload->uso,
+					 .udp_offload = offload->batches,
 					 .wake = on_wake,
 					 .arg = n};
 
@@ -94,6 +100,8 @@ static void init(struct node *n, uint32_t workers, uint32_t frame_max, int queue
 			tap_pair(&n->tap[i], &n->queue[i]);
 		assert_true(n->queue[i] >= 0);
 		n->udp[i] = udp_socket(&n->addr, workers > 1, &n->addr);
+		if (offload->gro)
+			assert_int_equal(sm_udp_set_gro(n->udp[i], true), 0);
 	}
 	n->events = calloc(PLANES_EVENTS_MAX, sizeof(*n->events));
 	assert_non_null(n->events);
@@ -103,12 +111,19 @@ static void init(struct node *n, uint32_t workers, uint32_t frame_max, int queue
 
 void node_init(struct node *n, uint32_t workers, uint32_t frame_max)
 {
-	init(n, workers, frame_max, -1);
+	init(n, workers, frame_max, -1, &no_offload);
+}
+
+void node_init_offload(struct node *n, uint32_t workers, uint32_t frame_max,
+		       const struct planes_offload *offload)
+{
+	init(n, workers, frame_max, -1, offload);
+	n->chunk_ports = UINT64_MAX;
 }
 
 void node_init_queue(struct node *n, uint32_t frame_max, int fd)
 {
-	init(n, 1, frame_max, fd);
+	init(n, 1, frame_max, fd, &no_offload);
 }
 
 void node_publish(struct node *n)
@@ -141,8 +156,11 @@ void node_publish(struct node *n)
 		if (port == 0 || n->unconnected)
 			continue;
 		*v = (struct sm_session_view){.index = 0x77000000 + port,
+					      .batches = true,
 					      .port = (sm_port_t)port,
 					      .takes_parts = n->takes_parts,
+					      .takes_chunks = port < 64 &&
+							      (n->chunk_ports >> port & 1),
 					      .tx = n->tx,
 					      .remote = n->remote,
 					      .path_mtu = n->path_mtu};
@@ -245,15 +263,28 @@ struct sm_epoch *planes_epoch(bool client, uint32_t number, uint32_t lanes)
 	return epoch;
 }
 
-void planes_join(struct node *a, struct node *b, uint32_t workers, uint32_t frame_max)
+static void join(struct node *a, struct node *b, uint32_t workers)
 {
-	node_init(a, workers, frame_max);
-	node_init(b, workers, frame_max);
 	b->second = true;
 	a->remote = b->addr;
 	b->remote = a->addr;
 	a->tx = a->rx[0] = planes_epoch(true, 0, workers + 1);
 	b->tx = b->rx[0] = planes_epoch(false, 0, workers + 1);
+}
+
+void planes_join(struct node *a, struct node *b, uint32_t workers, uint32_t frame_max)
+{
+	node_init(a, workers, frame_max);
+	node_init(b, workers, frame_max);
+	join(a, b, workers);
+}
+
+void planes_join_offload(struct node *a, struct node *b, uint32_t workers, uint32_t frame_max,
+			 const struct planes_offload *of_a, const struct planes_offload *of_b)
+{
+	node_init_offload(a, workers, frame_max, of_a);
+	node_init_offload(b, workers, frame_max, of_b);
+	join(a, b, workers);
 }
 
 void planes_part(struct node *a, struct node *b)
@@ -303,12 +334,13 @@ uint32_t planes_frame_number(const uint8_t *buf, uint32_t len)
 	return number;
 }
 
-void tap_put(int fd, const uint8_t *frame, uint32_t len)
+void tap_put_vnet(int fd, const struct sm_vnet *vnet, const uint8_t *frame, uint32_t len)
 {
-	uint8_t buf[SM_VNET_HDR_LEN + 66000] = {0};
+	uint8_t buf[SM_VNET_HDR_LEN + 66000];
 	uint64_t since_us = sm_clock_now_us();
 
 	assert_true(len <= 66000);
+	sm_vnet_encode(vnet, buf);
 	memcpy(buf + SM_VNET_HDR_LEN, frame, len);
 	while (send(fd, buf, SM_VNET_HDR_LEN + len, MSG_NOSIGNAL) < 0) {
 		assert_int_equal(errno, EAGAIN);
@@ -316,9 +348,16 @@ void tap_put(int fd, const uint8_t *frame, uint32_t len)
 	}
 }
 
-uint32_t tap_get(int fd, uint8_t *frame, uint32_t room, int timeout_ms)
+void tap_put(int fd, const uint8_t *frame, uint32_t len)
 {
-	static const uint8_t empty[SM_VNET_HDR_LEN];
+	static const struct sm_vnet complete;
+
+	tap_put_vnet(fd, &complete, frame, len);
+}
+
+uint32_t tap_get_vnet(int fd, struct sm_vnet *ret_vnet, uint8_t *frame, uint32_t room,
+		      int timeout_ms)
+{
 	uint8_t buf[SM_VNET_HDR_LEN + 66000];
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	ssize_t got;
@@ -327,9 +366,20 @@ uint32_t tap_get(int fd, uint8_t *frame, uint32_t room, int timeout_ms)
 		return 0;
 	got = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 	assert_true(got > (ssize_t)SM_VNET_HDR_LEN);
-	assert_memory_equal(buf, empty, sizeof(empty));
+	sm_vnet_decode(buf, ret_vnet);
 	got -= SM_VNET_HDR_LEN;
 	assert_true((size_t)got <= room);
 	memcpy(frame, buf + SM_VNET_HDR_LEN, (size_t)got);
 	return (uint32_t)got;
+}
+
+uint32_t tap_get(int fd, uint8_t *frame, uint32_t room, int timeout_ms)
+{
+	static const struct sm_vnet complete;
+	struct sm_vnet vnet;
+	uint32_t len = tap_get_vnet(fd, &vnet, frame, room, timeout_ms);
+
+	if (len > 0)
+		assert_memory_equal(&vnet, &complete, sizeof(vnet));
+	return len;
 }

@@ -9,6 +9,7 @@
 #define SM_TESTS_UNIT_PLANES_H
 
 #include "plane/plane.h"
+#include "wire/vnet.h"
 
 #include <pthread.h>
 
@@ -31,8 +32,9 @@ struct node {
 	enum sm_mode mode;
 	uint32_t path_mtu;
 	bool takes_parts;
-	bool unconnected; /* members are known and awaited, but have no session */
-	bool second;      /* planes_join()'s b: the MACs of ports 0 and 1 are the other way round */
+	uint64_t chunk_ports; /* a bit for each port below 64 whose peer takes chunks */
+	bool unconnected;     /* members are known and awaited, but have no session */
+	bool second; /* planes_join()'s b: the MACs of ports 0 and 1 are the other way round */
 	struct sm_epoch *tx, *rx[SM_EPOCHS_MAX];
 	uint32_t published, frees;
 	_Atomic uint32_t wakes;
@@ -40,8 +42,20 @@ struct node {
 	uint32_t event_count;
 };
 
+/**
+ * struct planes_offload - What a node can do
+ * @tso, @uso: its TAP takes super-frames
+ * @batches:   datagrams of one size leave in one message; @gro: and come so
+ */
+struct planes_offload {
+	bool tso, uso, batches, gro;
+};
+
 /** node_init() - A plane with @workers, not yet started, one member */
 void node_init(struct node *n, uint32_t workers, uint32_t frame_max);
+/** node_init_offload() - The same with offloads */
+void node_init_offload(struct node *n, uint32_t workers, uint32_t frame_max,
+		       const struct planes_offload *offload);
 /** node_init_queue() - The same with one worker on the TAP queue @fd, which stays the caller's */
 void node_init_queue(struct node *n, uint32_t frame_max, int fd);
 /** node_start() - Publishes a snapshot and starts the threads */
@@ -67,6 +81,9 @@ struct sm_epoch *planes_epoch(bool client, uint32_t number, uint32_t lanes);
 
 /** planes_join() - Two nodes with one worker count, on epoch 0, each other's port 1 */
 void planes_join(struct node *a, struct node *b, uint32_t workers, uint32_t frame_max);
+/** planes_join_offload() - The same; each takes chunks */
+void planes_join_offload(struct node *a, struct node *b, uint32_t workers, uint32_t frame_max,
+			 const struct planes_offload *of_a, const struct planes_offload *of_b);
 void planes_part(struct node *a, struct node *b);
 
 /** planes_frame() - An Ethernet frame with a number in it; Return: @len */
@@ -78,5 +95,10 @@ uint32_t planes_frame_number(const uint8_t *buf, uint32_t len);
 void tap_put(int fd, const uint8_t *frame, uint32_t len);
 /** tap_get() - Return: length of the next frame written to the TAP, 0 when none came for @timeout_ms */
 uint32_t tap_get(int fd, uint8_t *frame, uint32_t room, int timeout_ms);
+
+/** tap_put_vnet(), tap_get_vnet() - The same for a frame that is not complete */
+void tap_put_vnet(int fd, const struct sm_vnet *vnet, const uint8_t *frame, uint32_t len);
+uint32_t tap_get_vnet(int fd, struct sm_vnet *ret_vnet, uint8_t *frame, uint32_t room,
+		      int timeout_ms);
 
 #endif

@@ -11,7 +11,7 @@ PANELS = (  # figure, title, format, whether more is better
     ("udp_few_kpps", "UDP 1200 B under 1 % loss, thousand packets/s", ".0f", True),
     ("ping_load_p99_us", "Ping beside a TCP stream, p99, µs", ".0f", False),
 )
-REFERENCES = ("veth", "vxlan")  # not tunnels of this kind: named below a panel, not drawn
+REFERENCES = ("veth", "vxlan")  # without encryption: named below a panel, not drawn
 OURS = "shadowmesh"
 WIDTH, GAP, MARGIN = 430, 30, 16
 LABEL, VALUE = 140, 60  # pixels for a name and a number
@@ -64,8 +64,9 @@ def draw(run):
         if i % 2 == 1 or i == len(panels) - 1:
             y, tallest = y + tallest, 0
     e = run["environment"]
+    rounds = f"medians of {run['rounds']} rounds in turn" if run["rounds"] > 1 else "one round"
     parts.append(text(MARGIN, y + 12, f"{e['date']}, {e['version']}, {e['cores']} cores for both ends, "
-                      f"Linux {e['kernel']}; medians of {run['rounds']} rounds in turn", "small"))
+                      f"Linux {e['kernel']}; {rounds}", "small"))
     width, height = 2 * (WIDTH + MARGIN) + GAP, y + 24
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
             f'height="{height}" role="img">\n<style>{STYLE}</style>\n' + "\n".join(parts) + "\n</svg>\n")

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ QUICK = Plan(seconds=1, udp_steps=1, udp_tries=1, pings=200)
 # What is of interest elsewhere than on the plain veth
 FEWER_WAYS = ("one", "four")
 FEWER_PARTS = ("tcp",)
+TRIES = 2
 LOSSY_SECONDS = 6  # what is lost when is chance: longer
 
 
@@ -72,32 +74,37 @@ class Run:
                 found["first_ping_s"] = visit.first_reply_s
             return found
 
-    def round(self, part, title):
-        for contender in list(self.chosen):
-            begin = time.monotonic()
-            try:
-                found = self.visit(contender, part)
-            except (Failed, Missing, AssertionError, OSError) as error:
-                self.fail(contender, part, str(error) or repr(error))
-                continue
-            for name, value in found.items():
-                self.samples[contender.name].setdefault(name, []).append(value)
-            say(f"{title}: {contender.title}: {tables.brief(found)} ({time.monotonic() - begin:.0f} s)")
+    def attempt(self, contender, part, title):
+        """One visit; true if it gave its figures."""
+        begin = time.monotonic()
+        try:
+            found = self.visit(contender, part)
+        except (Failed, Missing, AssertionError, OSError, LookupError, ValueError,
+                subprocess.SubprocessError) as error:
+            reason = " ".join((str(error) or repr(error)).split())[:400]
+            say(f"{title}: {contender.title}: {reason}")
+            self.problems.setdefault(contender.name, []).append(f"{part}: {reason}")
+            return False
+        for name, value in found.items():
+            self.samples[contender.name].setdefault(name, []).append(value)
+        say(f"{title}: {contender.title}: {tables.brief(found)} ({time.monotonic() - begin:.0f} s)")
+        return True
 
-    def fail(self, contender, part, reason):
-        """One that never gave a figure is left out; else only this sample is missing."""
-        reason = " ".join(reason.split())[:400]
-        say(f"{self.underlay} {part}: {contender.title}: {reason}")
-        self.problems.setdefault(contender.name, []).append(f"{part}: {reason}")
-        if not self.samples[contender.name]:
-            self.missing[contender.title] = reason
+    def round(self, number, part):
+        """Each in turn, another one first in each round. One that never gave a figure is left out."""
+        title = f"{self.underlay} {part}, round {number + 1} of {self.options.rounds}"
+        first = number % max(len(self.chosen), 1)
+        for contender in self.chosen[first:] + self.chosen[:first]:
+            if any(self.attempt(contender, part, title) for _ in range(TRIES)) or self.samples[contender.name]:
+                continue
+            self.missing[contender.title] = self.problems[contender.name][-1]
             self.chosen.remove(contender)
 
     def measure(self):
         environment, begin, done = tables.environment(), time.monotonic(), 0
         for number in range(self.options.rounds):
             for part in self.parts:
-                self.round(part, f"{self.underlay} {part}, round {number + 1} of {self.options.rounds}")
+                self.round(number, part)
             done += 1
             left = (time.monotonic() - begin) / done * (self.options.rounds - done)
             if left:
@@ -141,7 +148,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, help="rounds (3, with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="one short round: does it work?")
     parser.add_argument("--json", metavar="FILE",
-                        help=f"result ({FOLDER}/compare.json, with --quick compare-quick.json)")
+                        help=f"result ({FOLDER}/compare.json; compare-part.json of some parts or tunnels, "
+                        "compare-quick.json with --quick: these do not touch a whole run's)")
     parser.add_argument("--peers", default=os.path.join(laboratory.BUILD, "peers"), metavar="FOLDER",
                         help="where packages are fetched to (%(default)s)")
     parser.add_argument("--markdown", action="store_true", help="measure nothing: tables of the last run")
@@ -152,7 +160,8 @@ def arguments():
         options.rounds = 1 if options.quick else 3
     if set(options.parts) - set(measure.PARTS) or options.rounds < 1:
         parser.error("unknown part, or no rounds")
-    options.json = options.json or os.path.join(FOLDER, "compare-quick.json" if options.quick else "compare.json")
+    kind = "-quick" if options.quick else "-part" if options.parts or options.only else ""
+    options.json = options.json or os.path.join(FOLDER, f"compare{kind}.json")
     return options
 
 

@@ -71,7 +71,7 @@ class Contender:
 
 
 class Veth(Contender):
-    name, title, bare, peer = "veth", "raw veth", True, False
+    name, title, bare, peer = "veth", "bare wire", True, False
     mtu_why = "of the wire"
 
 
@@ -161,7 +161,7 @@ class WireguardGo(Contender):
 class Fastd(Contender):
     name, title, cipher = "fastd", "fastd", "salsa2012+umac"
     package = program = "fastd"
-    ifname, mtu, mtu_why = "fastd0", 1406, "as its documentation advises for a wire of 1500"
+    ifname, mtu, mtu_why = "fastd0", 1434, "the largest that fits the wire"
 
     def make_keys(self, store):
         self.keys = []
@@ -192,8 +192,8 @@ peer "other" {{
 class Quicktun(Contender):
     name, title, cipher = "quicktun", "quicktun", "XSalsa20-Poly1305"
     package = program = "quicktun"
-    ifname, mtu, mtu_why = "qt0", 1418, "the largest that fits the wire"
-    set_mtu = 1418
+    ifname, mtu, mtu_why = "qt0", 1426, "the largest that fits the wire"
+    set_mtu = 1426
 
     def make_keys(self, store):
         self.keys = []

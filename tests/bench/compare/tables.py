@@ -121,7 +121,7 @@ def ratio_table(found):
                      cell(one.get("wire"), form, False), cell(one.get("best_peer"), form, True),
                      cell(one.get("best_layer_2"), form, True), cell(one.get("wireguard_go"), form, False),
                      cell(one.get("offloads_off"), form, False)])
-    return table(["", "better is", "ShadowMesh", "to the raw veth", "to the best peer", "to the best peer of layer 2",
+    return table(["", "better is", "ShadowMesh", "to the bare wire", "to the best peer", "to the best peer of layer 2",
                   "to wireguard-go", "to itself, offloads off"], rows)
 
 
