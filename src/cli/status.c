@@ -58,6 +58,33 @@ static void print_identity(const json_t *s)
 	       sm_print_bytes(s, "memory_rss_bytes", d));
 }
 
+static void print_offload(const json_t *s)
+{
+	static const struct {
+		const char *path, *text;
+	} parts[] = {
+		{"offload.tcp", "TCP"},
+		{"offload.udp", "UDP"},
+		{"offload.batches", "batches sent"},
+		{"offload.batches_received", "batches received"},
+	};
+	const char *separator = "";
+	char reason[SM_CELL_MAX];
+
+	head("offload");
+	for (size_t i = 0; i < SM_ARRAY_SIZE(parts); i++) {
+		if (!json_is_true(sm_print_at(s, parts[i].path)))
+			continue;
+		printf("%s%s", separator, parts[i].text);
+		separator = ", ";
+	}
+	(void)sm_print_text(s, "offload.reason", reason);
+	if (!*separator)
+		printf("none");
+	printf("%s%s\n", reason[0] && strcmp(reason, "-") != 0 ? "; " : "",
+	       strcmp(reason, "-") != 0 ? reason : "");
+}
+
 static void print_network(const json_t *s)
 {
 	char a[SM_CELL_MAX], b[SM_CELL_MAX], c[SM_CELL_MAX], d[SM_CELL_MAX];
@@ -77,6 +104,7 @@ static void print_network(const json_t *s)
 	       json_is_true(hardware)    ? ", AES in hardware"
 	       : json_is_false(hardware) ? ", no AES in hardware"
 					 : "");
+	print_offload(s);
 	head("listening");
 	printf("%s\n", sm_print_list(s, "transport.listen", a));
 	head("cryptography");

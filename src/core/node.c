@@ -462,7 +462,8 @@ uint64_t sm_node_tick(struct sm_node *node, uint64_t now_us)
 	at = node->second_at_us;
 	sm_list_for_each_safe(pos, after, &node->peers)
 		at = SM_MIN(at, peer_deadline(SM_LIST_ENTRY(pos, struct sm_peer, entry)));
-	return at;
+	/* A session that took over from one behind it in this very turn has things to do at once. */
+	return SM_MAX(at, now_us + 1);
 }
 
 /* -- commands -- */

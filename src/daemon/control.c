@@ -515,6 +515,7 @@ static void on_housekeeping(uv_timer_t *handle)
 	struct sm_peer_info info;
 
 	sm_control_recheck(d);
+	sm_selftest_reap(&d->selftest, false);
 	while ((peer = sm_node_next_peer(d->node, peer))) {
 		sm_peer_info(d->node, peer, &info);
 		total++;
@@ -636,7 +637,6 @@ static int make_node(struct sm_daemon *d)
 		.rekey_after_us = d->config->transport.rekey_after_us,
 		.keepalive_us = d->config->transport.keepalive_us,
 		.max_peers = SM_PORT_MAX - 1,
-		.batches = d->config->transport.offload,
 	};
 
 	config.ciphers = cipher_mask(d, &config.preferred);
@@ -653,8 +653,7 @@ static int make_plane(struct sm_daemon *d)
 		.udp_mapped = d->udp_mapped,
 		.frame_max = d->config->interface.mtu +
 			     (d->config->network.mode == SM_MODE_TAP ? 14 + 8 : 0),
-		.tap_tso = d->tap_tso,
-		.tap_uso = d->tap_uso,
+		.tap_later = d->config->transport.offload,
 		.udp_offload = d->config->transport.offload,
 		.wake = wake,
 		.arg = d,
@@ -777,6 +776,7 @@ int sm_control_open(struct sm_daemon *d, char *error)
 	if (err)
 		return err;
 	start_handles(d);
+	sm_offload_open(d);
 	sm_device_candidates(d);
 	err = sm_control_set_peers(d);
 	if (err) {
@@ -812,7 +812,7 @@ static void close_handle(uv_handle_t *handle, void *arg)
 		(uv_handle_t *)&d->turn,         (uv_handle_t *)&d->monitor,
 		(uv_handle_t *)&d->housekeeping, (uv_handle_t *)&d->settle,
 		(uv_handle_t *)&d->on_int,       (uv_handle_t *)&d->on_term,
-		(uv_handle_t *)&d->on_hup,
+		(uv_handle_t *)&d->on_hup,       (uv_handle_t *)&d->selftest_over,
 	};
 
 	for (size_t i = 0; i < SM_ARRAY_SIZE(own); i++)

@@ -83,6 +83,7 @@ static int start(struct sm_daemon *d, char *error)
 
 	if (d->options->log_level_override < 0)
 		sm_log_set_level(d->config->log_level);
+	sm_offload_begin(d);
 	protect_memory();
 	d->workers = d->config->transport.workers ? d->config->transport.workers : 1;
 	err = sm_credentials_load(d->config, &d->credentials, error);
@@ -139,6 +140,7 @@ static void stop(struct sm_daemon *d)
 {
 	sm_notify_stopping(&d->notify);
 	sm_control_close(d);
+	sm_offload_close(d);
 	sm_device_close(d);
 	sm_credentials_done(&d->credentials);
 	sm_config_free(d->config);
@@ -207,7 +209,8 @@ int sm_daemon_run(const struct sm_daemon_options *options)
 			      .network_lock = -1,
 			      .udp_lock = -1,
 			      .tcp_lock = -1,
-			      .monitor_fd = -1};
+			      .monitor_fd = -1,
+			      .selftest = {.fd = -1}};
 	int code = 0, err = 0;
 
 	for (uint32_t i = 0; i < SM_WORKER_MAX; i++)

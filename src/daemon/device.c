@@ -260,9 +260,6 @@ int sm_device_open(struct sm_daemon *d, char *error)
 			  error);
 	if (err)
 		return err;
-	err = sm_tun_set_offload(&d->tun, d->config->transport.offload, &d->tap_tso, &d->tap_uso);
-	if (err)
-		sm_warn("%s takes no super-frames: %s", d->tun.name, strerror(-err));
 	if (d->config->interface.has_mac)
 		d->mac = d->config->interface.mac;
 	else

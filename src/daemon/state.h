@@ -16,6 +16,7 @@
 #include "daemon/daemon.h"
 #include "daemon/detach.h"
 #include "daemon/notify.h"
+#include "daemon/selftest.h"
 #include "io/netlink.h"
 #include "io/tun.h"
 #include "plane/plane.h"
@@ -76,6 +77,8 @@ struct sm_daemon {
 	uint32_t workers;
 	bool udp_mapped;
 	bool tap_tso, tap_uso; /* super-frames that the card takes */
+	struct sm_selftest selftest;
+	struct sm_selftest_result tested; /* once selftest.fd is -1 */
 	uint16_t data_port, control_port;
 	struct sm_addr listening[SM_CONFIG_ADDRESSES_MAX + 2];
 	uint32_t listening_count;
@@ -98,7 +101,7 @@ struct sm_daemon {
 	uv_prepare_t turn;
 	uv_timer_t tick, housekeeping, settle;
 	uv_signal_t on_int, on_term, on_hup;
-	uv_poll_t monitor;
+	uv_poll_t monitor, selftest_over;
 	bool loop_ready;
 	bool loop_busy; /* at the end: a thread of the pool still has to do with it */
 };
@@ -133,6 +136,15 @@ void sm_control_close(struct sm_daemon *d);
 SM_MUST_CHECK int sm_control_set_peers(struct sm_daemon *d);
 /** sm_control_recheck() - Does every connected peer's certificate still hold? */
 void sm_control_recheck(struct sm_daemon *d);
+
+/* offload.c */
+/** sm_offload_begin() - Test what this machine can do, in a child; before there are keys, threads and locks */
+void sm_offload_begin(struct sm_daemon *d);
+/** sm_offload_open() - Plane and node are there: what the test finds is switched on when it is over */
+void sm_offload_open(struct sm_daemon *d);
+/** sm_offload_works() - Is @item wanted, and did the test not find that it fails? */
+bool sm_offload_works(const struct sm_daemon *d, enum sm_selftest_item item);
+void sm_offload_close(struct sm_daemon *d);
 
 /* reload.c */
 /** sm_reload() - Read the configuration and all files again; nothing changes if one is bad; Return: 0, -errno */

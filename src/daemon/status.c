@@ -80,17 +80,54 @@ static json_t *transport(const struct sm_daemon *d)
 			 "cipher_hardware", sm_crypto_has_aes());
 }
 
+static json_t *selftest(const struct sm_daemon *d)
+{
+	static const char *const keys[] = {
+		[SM_SELFTEST_TSO] = "tcp",
+		[SM_SELFTEST_USO] = "udp",
+		[SM_SELFTEST_UDP_SEGMENT] = "batches_sent",
+		[SM_SELFTEST_UDP_GRO] = "batches_received",
+	};
+	const struct sm_selftest_result *r = &d->tested;
+	const char *state = !d->config->transport.offload ? "not wanted"
+			    : d->selftest.fd >= 0         ? "running"
+			    : !r->ran                     ? "not run"
+							  : "done";
+	json_t *o = json_pack("{s:s, s:s}", "state", state, "reason", r->why_not);
+
+	static_assert(SM_ARRAY_SIZE(keys) == SM_SELFTEST_ITEM_COUNT, "every item has a key");
+	if (!r->ran)
+		return o;
+	json_object_set_new(o, "took_us", integer(r->took_us));
+	for (int i = 0; i < SM_SELFTEST_ITEM_COUNT; i++)
+		json_object_set_new(o, keys[i],
+				    json_string(r->item[i].works ? "works" : r->item[i].reason));
+	return o;
+}
+
+/* Why not all of it is on; "" if it is */
+static const char *offload_reason(const struct sm_daemon *d, int fault)
+{
+	if (!d->config->transport.offload)
+		return "switched off in the configuration";
+	if (d->selftest.fd >= 0)
+		return "the self-test is under way";
+	for (int i = 0; d->tested.ran && i < SM_SELFTEST_ITEM_COUNT; i++)
+		if (!d->tested.item[i].works)
+			return d->tested.item[i].reason;
+	return fault ? strerror(fault) : "";
+}
+
 /* What goes whole, and why something does not */
 static json_t *offload(const struct sm_daemon *d)
 {
 	const int fault = sm_plane_write_fault(d->plane);
-	const bool wanted = d->config->transport.offload;
-	const char *reason = !wanted ? "switched off in the configuration"
-			     : fault ? strerror(fault)
-				     : "";
 
-	return json_pack("{s:b, s:b, s:b, s:s}", "tcp", wanted && d->tap_tso && !fault, "udp",
-			 wanted && d->tap_uso && !fault, "batches", wanted, "reason", reason);
+	return json_pack("{s:b, s:b, s:b, s:b, s:s, s:o}", "tcp", d->tap_tso && !fault, "udp",
+			 d->tap_uso && !fault, "batches",
+			 sm_offload_works(d, SM_SELFTEST_UDP_SEGMENT), "batches_received",
+			 sm_offload_works(d, SM_SELFTEST_UDP_GRO), "reason",
+			 offload_reason(d, fault), "selftest", selftest(d));
 }
 
 static json_t *counters(const struct sm_daemon *d)

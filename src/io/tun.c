@@ -260,20 +260,22 @@ int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queues, struct sm_
 	return 0;
 }
 
-int sm_tun_set_offload(const struct sm_tun *tun, bool want, bool *ret_tso, bool *ret_uso)
+int sm_tun_set_offload(const struct sm_tun *tun, bool tso, bool uso, bool *ret_tso, bool *ret_uso)
 {
-	static const unsigned long tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
-				   udp = TUN_F_USO4 | TUN_F_USO6;
+	const unsigned long csum = tso || uso ? TUN_F_CSUM : 0,
+			    tcp = tso ? TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN : 0,
+			    udp = uso ? TUN_F_USO4 | TUN_F_USO6 : 0;
 
 	*ret_tso = *ret_uso = false;
-	if (!want)
-		return ioctl(tun->fd[0], TUNSETOFFLOAD, 0ul) < 0 ? -errno : 0;
-	if (ioctl(tun->fd[0], TUNSETOFFLOAD, tcp | udp) == 0)
-		*ret_tso = *ret_uso = true;
-	else if (errno == EINVAL && ioctl(tun->fd[0], TUNSETOFFLOAD, tcp) == 0)
-		*ret_tso = true; /* kernels before 6.2 do not know UDP's */
-	else
+	if (ioctl(tun->fd[0], TUNSETOFFLOAD, csum | tcp | udp) == 0) {
+		*ret_tso = tso;
+		*ret_uso = uso;
+		return 0;
+	}
+	/* kernels before 6.2 do not know UDP's */
+	if (errno != EINVAL || !tso || ioctl(tun->fd[0], TUNSETOFFLOAD, csum | tcp) < 0)
 		return -errno;
+	*ret_tso = true;
 	return 0;
 }
 

@@ -37,12 +37,12 @@ SM_MUST_CHECK int sm_tun_open(const char *name, enum sm_mode mode, uint32_t queu
 			      struct sm_tun *ret_tun, char *error);
 
 /**
- * sm_tun_set_offload() - Take and hand over super-frames and unfinished checksums, or not
- * @want: false: every frame is whole and complete
- * @ret_tso, @ret_uso: what the kernel agreed to for TCP and for UDP
+ * sm_tun_set_offload() - Hand over super-frames and unfinished checksums, or not
+ * @tso, @uso: of TCP, of UDP; neither: every frame is whole and complete
+ * @ret_tso, @ret_uso: what the kernel agreed to
  * Return: 0, -errno
  */
-SM_MUST_CHECK int sm_tun_set_offload(const struct sm_tun *tun, bool want, bool *ret_tso,
+SM_MUST_CHECK int sm_tun_set_offload(const struct sm_tun *tun, bool tso, bool uso, bool *ret_tso,
 				     bool *ret_uso);
 void sm_tun_close(struct sm_tun *tun);
 

@@ -144,11 +144,10 @@ static void write_in_software(struct sm_worker *w, const struct sm_run *run)
 
 static bool takes_super(const struct sm_worker *w, uint8_t gso_type)
 {
-	const struct sm_plane_config *config = &w->plane->config;
-
 	if (w->now_us < w->write.off_us)
 		return false;
-	return gso_type == SM_VNET_GSO_UDP ? config->tap_uso : config->tap_tso;
+	return sm_plane_takes(gso_type == SM_VNET_GSO_UDP ? &w->plane->tap_uso
+							  : &w->plane->tap_tso);
 }
 
 static void write_run(struct sm_worker *w, struct sm_run *run)
@@ -191,8 +190,9 @@ static void write_frames(struct sm_worker *w)
 		for (uint32_t i = 0; i < count; i++)
 			write_run(w, &w->coalesce.run[i]);
 		sm_worker_stage(w, SM_STAGE_TAP_WRITE, count);
-		sm_coalesce_init(&w->coalesce, w->plane->config.mode, w->plane->config.tap_tso,
-				 w->plane->config.tap_uso);
+		sm_coalesce_init(&w->coalesce, w->plane->config.mode,
+				 sm_plane_takes(&w->plane->tap_tso),
+				 sm_plane_takes(&w->plane->tap_uso));
 	}
 	for (uint32_t i = 0; i < w->joined_count; i++)
 		sm_pbuf_put(&w->pool, w->joined[i]);

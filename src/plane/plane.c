@@ -88,8 +88,8 @@ static int init_worker(struct sm_worker *w, struct sm_plane *plane, uint32_t ind
 	if (err)
 		return err;
 	sm_parts_init(&w->parts, &w->pool, plane->config.frame_max);
-	sm_coalesce_init(&w->coalesce, plane->config.mode, plane->config.tap_tso,
-			 plane->config.tap_uso);
+	sm_coalesce_init(&w->coalesce, plane->config.mode, sm_plane_takes(&plane->tap_tso),
+			 sm_plane_takes(&plane->tap_uso));
 	w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	return w->wake_fd < 0 ? -errno : 0;
 }
@@ -128,7 +128,10 @@ int sm_plane_new(const struct sm_plane_config *config, struct sm_plane **ret_pla
 	plane->config.tap_fd = plane->config.udp_fd =
 		NULL; /* the caller's arrays end with the call */
 	plane->retired_tail = &plane->retired;
-	plane->read_max = config->tap_tso || config->tap_uso ? SM_READ_MAX : config->frame_max + 1;
+	plane->read_max = config->tap_tso || config->tap_uso || config->tap_later
+				  ? SM_READ_MAX
+				  : config->frame_max + 1;
+	sm_plane_set_tap(plane, config->tap_tso, config->tap_uso);
 	size = config->workers * sizeof(*plane->workers);
 	plane->workers = aligned_alloc(_Alignof(struct sm_worker), size);
 	if (!plane->workers) {
@@ -393,6 +396,12 @@ void sm_plane_profile(const struct sm_plane *plane,
 			sm_hist_merge(&ret_profile[stage].per_frame, &from->per_frame);
 		}
 	}
+}
+
+void sm_plane_set_tap(struct sm_plane *plane, bool tso, bool uso)
+{
+	atomic_store_explicit(&plane->tap_tso, tso, memory_order_relaxed);
+	atomic_store_explicit(&plane->tap_uso, uso, memory_order_relaxed);
 }
 
 int sm_plane_offload_fault(const struct sm_plane *plane, sm_port_t port)

@@ -70,6 +70,7 @@ struct sm_plane_event {
  * @udp_mapped: sockets are dual-stack IPv6, so IPv4 goes as mapped
  * @frame_max: largest frame to expect (MTU + 14 + 4 + 4, or MTU for TUN)
  * @tap_tso, @tap_uso: the TAP takes super-frames of TCP, of UDP, and hands them over
+ * @tap_later: it may from sm_plane_set_tap() on
  * @udp_offload: datagrams of one size may be sent in one message
  * @wake:     called from worker threads when events wait; must be async-signal-light (uv_async_send)
  */
@@ -79,7 +80,7 @@ struct sm_plane_config {
 	const int *tap_fd, *udp_fd;
 	bool udp_mapped;
 	uint32_t frame_max;
-	bool tap_tso, tap_uso, udp_offload;
+	bool tap_tso, tap_uso, tap_later, udp_offload;
 	void (*wake)(void *arg);
 	void *arg;
 };
@@ -131,6 +132,9 @@ void sm_plane_counters(const struct sm_plane *plane, struct sm_plane_counters *r
 /** sm_plane_profile() - Merged over the workers */
 void sm_plane_profile(const struct sm_plane *plane,
 		      struct sm_stage_profile ret_profile[SM_STAGE_COUNT]);
+
+/** sm_plane_set_tap() - What sm_plane_config says of the TAP, later; before it hands any super-frame over */
+void sm_plane_set_tap(struct sm_plane *plane, bool tso, bool uso);
 
 /** sm_plane_offload_fault() - Return: errno why batches to @port go one by one at present, 0: they do not */
 int sm_plane_offload_fault(const struct sm_plane *plane, sm_port_t port);

@@ -205,6 +205,7 @@ struct sm_plane {
 	struct sm_worker *workers;
 	uint32_t read_max; /* longest frame that the TAP hands over */
 	bool started;
+	_Atomic bool tap_tso, tap_uso; /* super-frames that the TAP takes */
 
 	_Atomic(struct sm_snapshot *) snapshot;
 	_Atomic uint64_t generation; /* snapshots published */
@@ -217,6 +218,11 @@ struct sm_plane {
 	void *retire_arg;
 	_Atomic uint64_t control_packets, control_bytes;
 };
+
+static inline bool sm_plane_takes(const _Atomic bool *super_frames)
+{
+	return atomic_load_explicit(super_frames, memory_order_relaxed);
+}
 
 /* One writer: load and store, no locked instruction. */
 static inline void sm_worker_add(_Atomic uint64_t *cell, uint64_t n)

@@ -121,9 +121,10 @@ void node_init_offload(struct node *n, uint32_t workers, uint32_t frame_max,
 	n->chunk_ports = UINT64_MAX;
 }
 
-void node_init_queue(struct node *n, uint32_t frame_max, int fd)
+void node_init_queue(struct node *n, uint32_t frame_max, int fd,
+		     const struct planes_offload *offload)
 {
-	init(n, 1, frame_max, fd, &no_offload);
+	init(n, 1, frame_max, fd, offload);
 }
 
 void node_publish(struct node *n)

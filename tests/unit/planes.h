@@ -57,7 +57,8 @@ void node_init(struct node *n, uint32_t workers, uint32_t frame_max);
 void node_init_offload(struct node *n, uint32_t workers, uint32_t frame_max,
 		       const struct planes_offload *offload);
 /** node_init_queue() - The same with one worker on the TAP queue @fd, which stays the caller's */
-void node_init_queue(struct node *n, uint32_t frame_max, int fd);
+void node_init_queue(struct node *n, uint32_t frame_max, int fd,
+		     const struct planes_offload *offload);
 /** node_start() - Publishes a snapshot and starts the threads */
 void node_start(struct node *n);
 /** node_publish() - Makes a snapshot of what stands in @n */

@@ -363,6 +363,38 @@ static void test_every_kind(void **state)
 	}
 }
 
+/* Segments of a jumbo card, over paths that carry them, or less, or far less */
+static void test_jumbo(void **state)
+{
+	static const struct given jumbo[] = {
+		{{TAP, 0, 4, TCP, 0, STAMP, 1, 7, 0, 0x18}, 8948, 65000},
+		{{TAP, 2, 6, TCP, 0, STAMP, 1, 7, 0, 0x19}, 8928, 60000},
+		{{TAP, 0, 4, UDP, 0, NULL, 0, 0, 7, 0, 0}, 8972, 65000},
+		{{TAP, 1, 6, UDP, 0, NULL, 0, 0, 7, 0, 0}, 0, 8952},
+	};
+	static const uint32_t paths[] = {65535, 9300, 4000, 1500, 600};
+
+	(void)state;
+	for (size_t i = 0; i < SM_ARRAY_SIZE(paths) * SM_ARRAY_SIZE(jumbo); i++) {
+		const struct given *g = &jumbo[i % SM_ARRAY_SIZE(jumbo)];
+		uint32_t mtu = paths[i / SM_ARRAY_SIZE(jumbo)], piece = g->gso_size;
+		uint32_t headers = OVERHEAD + SM_CHUNK_LEN + shape_headers(&g->shape);
+
+		print_message("jumbo %zu, path %u\n", i % SM_ARRAY_SIZE(jumbo), mtu);
+		begin(1, 9022, &all, i % 2 ? &all : &none);
+		a.path_mtu = mtu;
+		start();
+		if (g->shape.proto == TCP)
+			piece = SM_MIN(piece, mtu - headers);
+		expect(g, piece > 0 ? piece : g->len);
+		put(g, a.tap[0]);
+		(void)take_all(9022);
+		no_drops(&a);
+		no_drops(&b);
+		end();
+	}
+}
+
 /* As few writes as there are messages: that is what it is for. */
 static void test_joined(void **state)
 {
@@ -460,6 +492,35 @@ static void test_flood(void **state)
 	flood(&lone, 500, UINT64_MAX, 1472);
 	flood(&lone, 500, 0x12, 1472);
 	flood(&tcp, 700, 0, 1400);
+}
+
+/* More than a turn may seal: every member gets every super-frame all the same. */
+static void test_flood_over_turns(void **state)
+{
+	const struct given g = {{TAP, 0, 4, TCP, 0, STAMP, 1, 2, 0, 0x18}, 1400, 63000};
+	uint64_t since_us = __real_sm_clock_now_us();
+	struct sm_plane_counters c;
+
+	(void)state;
+	begin(1, 1600, &all, &none);
+	destination = UINT64_C(0xffffffffffff);
+	a.members = 50;
+	for (uint32_t i = 0; i < 10; i++)
+		put(&g, a.tap[0]);
+	node_start(&a);
+	do {
+		sm_plane_counters(a.plane, &c);
+		assert_true(__real_sm_clock_now_us() - since_us < 10 * SM_SEC_US);
+	} while (c.udp_send_packets + c.drops[SM_DROP_SEND] < 10 * 50 * 45);
+	assert_int_equal(c.udp_send_packets, 10 * 50 * 45);
+	for (sm_port_t port = 1; port <= a.members; port++) {
+		struct sm_port_counters p;
+
+		sm_plane_port_counters(a.plane, port, &p);
+		assert_int_equal(p.tx_frames, 10 * 45);
+		assert_int_equal(p.tx_bytes, 10 * (63000 + 45 * 66));
+	}
+	end();
 }
 
 /* --- a wire that loses --- */
@@ -863,9 +924,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_kind),
+		cmocka_unit_test(test_jumbo),
 		cmocka_unit_test(test_joined),
 		cmocka_unit_test(test_plain_frames),
 		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_flood_over_turns),
 		cmocka_unit_test(test_lost_in_the_middle),
 		cmocka_unit_test(test_forged_between),
 		cmocka_unit_test(test_something_else),

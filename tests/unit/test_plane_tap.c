@@ -7,12 +7,14 @@
  */
 #include "base/clock.h"
 #include "crypto/crypto.h"
+#include "frames.h"
 #include "io/netlink.h"
 #include "io/tun.h"
 #include "io/udp.h"
 #include "netns.h"
 #include "planes.h"
 
+#include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -21,6 +23,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,8 +46,10 @@ static void set_up(bool up)
 	assert_int_equal(sm_netlink_set_up(nl, tun.ifindex, up), 0);
 }
 
-static int setup(void **state)
+static int set_everything_up(bool offload)
 {
+	struct planes_offload of = {
+		.tso = offload, .uso = offload, .batches = offload, .gro = offload};
 	struct sm_mac mac;
 	struct sm_prefix address;
 	char error[SM_TUN_ERROR_MAX];
@@ -52,7 +57,6 @@ static int setup(void **state)
 	socklen_t len = sizeof(sa);
 	bool mapped;
 
-	(void)state;
 	assert_int_equal(sm_tun_open(NAME, SM_MODE_TAP, 1, &tun, error), 0);
 	assert_int_equal(sm_netlink_open(&nl), 0);
 	assert_int_equal(sm_mac_parse("02:00:00:00:00:00", &mac), 0);
@@ -61,7 +65,8 @@ static int setup(void **state)
 	assert_int_equal(sm_prefix_parse("10.7.0.1/24", &address), 0);
 	assert_int_equal(sm_netlink_add_address(nl, tun.ifindex, &address), 0);
 
-	node_init_queue(&node, PLANES_FRAME_MAX, tun.fd[0]);
+	assert_int_equal(sm_tun_set_offload(&tun, offload, offload, &of.tso, &of.uso), 0);
+	node_init_queue(&node, PLANES_FRAME_MAX, tun.fd[0], &of);
 	peer_fd = sm_udp_open(&node.addr, 0, false, 1u << 20, &mapped);
 	assert_true(peer_fd >= 0);
 	assert_int_equal(getsockname(peer_fd, (struct sockaddr *)&sa, &len), 0);
@@ -71,6 +76,18 @@ static int setup(void **state)
 	msg.data = datagram;
 	msg.room = sizeof(datagram);
 	return 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return set_everything_up(false);
+}
+
+static int setup_offload(void **state)
+{
+	(void)state;
+	return set_everything_up(true);
 }
 
 static int teardown(void **state)
@@ -195,6 +212,85 @@ static uint64_t syscalls_in(int ms)
 	return after.syscalls - before.syscalls;
 }
 
+/* What is rebuilt from chunks of every kind is taken by this kernel, in one write each. */
+static void test_kernel_takes(void **state)
+{
+	static const uint8_t stamp[] = {1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8};
+	static const struct {
+		struct shape shape;
+		uint32_t gso_size, count;
+	} kinds[] = {
+		{{SM_MODE_TAP, 0, 4, 6, 0, stamp, 12, 1, 2, 0, 0x18}, 1400, 46},
+		{{SM_MODE_TAP, 0, 4, 6, 0, stamp, 12, 1, 2, 0, 0x99}, 1400, 2},
+		{{SM_MODE_TAP, 1, 4, 6, 0, NULL, 0, 1, 2, 0, 0x10}, 1400, 40},
+		{{SM_MODE_TAP, 2, 6, 6, 0, stamp, 12, 1, 2, 0, 0xd8}, 1400, 40},
+		{{SM_MODE_TAP, 0, 4, 6, 10, stamp, 12, 1, 2, 0, 0x18}, 1000, 20},
+		{{SM_MODE_TAP, 0, 6, 6, 2, stamp, 12, 1, 2, 0, 0x18}, 1000, 20},
+		{{SM_MODE_TAP, 0, 4, 6, 0, NULL, 0, 1, 2, 0, 0x18}, 1, 60},
+		{{SM_MODE_TAP, 0, 4, 17, 0, NULL, 0, 0, 2, 0, 0}, 1000, 64},
+		{{SM_MODE_TAP, 1, 6, 17, 0, NULL, 0, 0, 2, 0, 0}, 1000, 2},
+		{{SM_MODE_TAP, 2, 6, 17, 2, NULL, 0, 0, 2, 0, 0}, 1, 64},
+		{{SM_MODE_TAP, 0, 4, 17, 10, NULL, 0, 0, 2, 0, 0}, 500, 30},
+	};
+	static uint8_t frame[66000], payload[65536], out[66000];
+	/* Kernels before 6.2 do not know TUN_F_USO4 and _USO6, nor such frames */
+	bool uso = ioctl(tun.fd[0], TUNSETOFFLOAD, TUN_F_CSUM | 0x60ul) == 0;
+	struct sm_plane_counters c;
+	uint64_t written = 0;
+
+	(void)state;
+	assert_int_equal(ioctl(tun.fd[0], TUNSETOFFLOAD, 0ul), 0);
+	set_up(true);
+	node_start(&node);
+	for (size_t i = 0; i < SM_ARRAY_SIZE(kinds); i++) {
+		const struct shape *shape = &kinds[i].shape;
+		uint32_t headers = shape_headers(shape), size = kinds[i].gso_size, at = 0;
+		uint32_t content_len = size + headers + SM_CHUNK_LEN + SM_KIND_LEN;
+		struct sm_chunk chunk = {.count = (uint16_t)kinds[i].count,
+					 .gso_size = (uint16_t)size,
+					 .header_len = (uint8_t)headers};
+		uint64_t since_us = sm_clock_now_us(), first;
+		int err;
+
+		if (shape->proto == 17 && !uso)
+			continue;
+		(void)frame_build(shape, payload, kinds[i].count * size, false, frame);
+		(void)frame_put(frame + 2, 0, 4); /* to node 0, from node 1 */
+		(void)frame_put(frame + 8, 1, 4);
+		assert_int_equal(sm_tx_lane_reserve(&ours->tx[1], kinds[i].count, 1, &first), 0);
+		for (uint32_t k = 0; k < kinds[i].count; k++) {
+			uint8_t content[2000] = {0};
+
+			chunk.index = (uint16_t)k;
+			memcpy(content + size, frame, headers);
+			sm_chunk_encode(&chunk, content + size + headers);
+			content[content_len - 1] = SM_KIND_CHUNK;
+			if (at + content_len + SM_DATA_OVERHEAD > SM_UDP_BYTES_MAX)
+				break; /* a shorter run is as good */
+			assert_int_equal(sm_tx_lane_seal_to(&ours->tx[1], first + k, content,
+							    content_len, out + at),
+					 0);
+			at += content_len + SM_DATA_OVERHEAD - SM_KIND_LEN;
+		}
+		msg.peer = node.addr;
+		msg.local.family = 0;
+		msg.data = out;
+		msg.len = at;
+		msg.segment = content_len + SM_DATA_OVERHEAD - SM_KIND_LEN;
+		assert_int_equal(sm_udp_send(peer_fd, false, &msg, 1, &err), 1);
+		msg.data = datagram;
+		do {
+			sm_plane_counters(node.plane, &c);
+			if (sm_clock_now_us() - since_us > 5 * SM_SEC_US)
+				fail_msg("kind %zu was not written", i);
+		} while (c.tap_write_frames == written);
+		assert_int_equal(c.tap_write_frames, ++written);
+		assert_int_equal(c.offload_faults, 0);
+		for (uint32_t why = 0; why < SM_DROP_COUNT; why++)
+			assert_int_equal(c.drops[why], 0);
+	}
+}
+
 /* Down: frames for it are dropped; up again: they flow. */
 static void test_down_and_up(void **state)
 {
@@ -241,6 +337,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_kernel_stack, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kernel_takes, setup_offload, teardown),
 		cmocka_unit_test_setup_teardown(test_down_and_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deleted, setup, teardown),
 	};
