@@ -749,6 +749,50 @@ static void test_something_else(void **state)
 	end();
 }
 
+/* Chunks with the numbers of a super-frame that are of another one, or of another place */
+static void test_wrong_successor(void **state)
+{
+	const struct given g = {{TAP, 0, 4, TCP, 0, NULL, 0, 1, 2, 0, 0x18}, 1000, 4000};
+	const struct given near[] = {
+		{{TAP, 0, 4, TCP, 0, NULL, 0, 1, 2, 0, 0x18}, 1000, 4000},    /* the same: index */
+		{{TAP, 0, 4, TCP, 0, NULL, 0, 7777, 2, 0, 0x18}, 1000, 4000}, /* template */
+		{{TAP, 0, 4, TCP, 0, NULL, 0, 1, 2, 0, 0x18}, 1000, 5000},    /* count */
+	};
+
+	(void)state;
+	begin(1, 1600, &all, &all);
+	relay_begin();
+	node_start(&b);
+	for (size_t i = 0; i < SM_ARRAY_SIZE(near); i++) {
+		uint32_t at = 0, size = 0, index = i == 0 ? 3 : 2;
+		struct segment other;
+
+		expect(&g, 1000);
+		for (uint32_t k = 2; k < 4; k++)
+			free(expected.segment[k].frame);
+		expected.count = 2;
+		expect(&near[i], 1000);
+		other = expected.segment[2 + index];
+		for (uint32_t k = 2; k < expected.count; k++) {
+			if (k != 2 + index)
+				free(expected.segment[k].frame);
+		}
+		expected.segment[2] = other;
+		expected.count = 3;
+		for (uint32_t k = 0; k < 2; k++) {
+			size = craft_chunk(&g, k, 4, datagrams + at);
+			at += size;
+		}
+		at += craft_chunk(&near[i], index, near[i].len / 1000, datagrams + at);
+		relay_send(datagrams, at, size);
+		(void)take_all(1600);
+		forget();
+	}
+	no_drops(&b);
+	close(relay_fd);
+	end();
+}
+
 /* --- a message that several workers share --- */
 
 /* One message with datagrams of both lanes in any order: none is lost, none overtakes in its lane. */
@@ -932,6 +976,7 @@ int main(void)
 		cmocka_unit_test(test_lost_in_the_middle),
 		cmocka_unit_test(test_forged_between),
 		cmocka_unit_test(test_something_else),
+		cmocka_unit_test(test_wrong_successor),
 		cmocka_unit_test(test_mixed_lanes),
 		cmocka_unit_test(test_tap_refuses),
 		cmocka_unit_test(test_card_refuses),
