@@ -409,7 +409,12 @@ static const char *name_of(const struct sm_daemon *d, sm_port_t port)
 
 static void on_offload(struct sm_daemon *d, const struct sm_plane_event *e)
 {
-	if (e->writing && e->err)
+	if (e->receiving && e->err)
+		sm_notice("datagrams that came in batches were damaged, others were not: they are "
+			  "received one by one for a minute (UDP_GRO is off)");
+	else if (e->receiving)
+		sm_notice("datagrams are received in batches again");
+	else if (e->writing && e->err)
 		sm_notice("%s takes no super-frames (%s): they are cut before it for a minute, "
 			  "then tried again",
 			  d->tun.name, strerror(e->err));

@@ -9,8 +9,8 @@
  * addresses exchanged, so that it comes from there: every other time whole, every other time in segments with
  * finished checksums, which the receiving kernel then verifies. Another socket reads and compares.
  *
- * The child is forked before there are keys, threads and locks; nothing of the daemon's network is touched, and
- * start does not wait for it.
+ * The child is forked before there are keys, threads and locks; nothing of the daemon's network is touched.
+ * Start does not wait for it, nor does it compete: it begins a quarter of a second later.
  */
 #ifndef SM_DAEMON_SELFTEST_H
 #define SM_DAEMON_SELFTEST_H

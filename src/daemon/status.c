@@ -115,6 +115,8 @@ static const char *offload_reason(const struct sm_daemon *d, int fault)
 	for (int i = 0; d->tested.ran && i < SM_SELFTEST_ITEM_COUNT; i++)
 		if (!d->tested.item[i].works)
 			return d->tested.item[i].reason;
+	if (sm_plane_gro_is_off(d->plane))
+		return "datagrams that came in batches were damaged";
 	return fault ? strerror(fault) : "";
 }
 
@@ -126,8 +128,8 @@ static json_t *offload(const struct sm_daemon *d)
 	return json_pack("{s:b, s:b, s:b, s:b, s:s, s:o}", "tcp", d->tap_tso && !fault, "udp",
 			 d->tap_uso && !fault, "batches",
 			 sm_offload_works(d, SM_SELFTEST_UDP_SEGMENT), "batches_received",
-			 sm_offload_works(d, SM_SELFTEST_UDP_GRO), "reason",
-			 offload_reason(d, fault), "selftest", selftest(d));
+			 sm_offload_works(d, SM_SELFTEST_UDP_GRO) && !sm_plane_gro_is_off(d->plane),
+			 "reason", offload_reason(d, fault), "selftest", selftest(d));
 }
 
 static json_t *counters(const struct sm_daemon *d)

@@ -25,6 +25,10 @@
 /* A message of more bytes on average: the kernel joins datagrams */
 #define RX_BIG_BYTES 4096u
 
+/* Damaged messages of several datagrams: looked at that often, and so many before anything follows */
+#define GRO_WINDOW_US (1 * SM_SEC_US)
+#define GRO_BAD_MIN   16u
+
 /** struct found - What a datagram's header leads to */
 struct found {
 	struct sm_data_header header;
@@ -475,7 +479,8 @@ static bool may_continue(const struct sm_joining *j, const struct found *f)
 	return j->count > 0 && j->lane == f->lane && j->number == f->header.number;
 }
 
-static void open_one(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
+/* Return: true if it is authentic */
+static bool open_one(struct sm_worker *w, const struct sm_snapshot *s, const struct found *f,
 		     const struct sm_udp_message *msg, const uint8_t *datagram, uint32_t len)
 {
 	struct sm_opened opened;
@@ -492,9 +497,58 @@ static void open_one(struct sm_worker *w, const struct sm_snapshot *s, const str
 	r = sm_rx_lane_open_to(f->lane, datagram, len, &f->header, w->now_us, body, &opened);
 	if (r < 0) {
 		sm_worker_drop(w, r == -EALREADY ? SM_DROP_REPLAYED : SM_DROP_FORGED);
-		return;
+		return r == -EALREADY;
 	}
 	dispatch(w, s, f, msg, body, &opened);
+	return true;
+}
+
+/* -- messages of several datagrams that are damaged -- */
+
+/* A fault of this machine's, whoever it was that noticed */
+static void set_gro(struct sm_worker *w, bool on)
+{
+	struct sm_plane_event *event = sm_worker_event(w, SM_EVENT_OFFLOAD, 0);
+
+	for (uint32_t i = 0; i < w->plane->config.workers; i++)
+		(void)!sm_udp_set_gro(w->plane->workers[i].udp_fd, on);
+	w->gro.off_us = on ? 0 : w->now_us + SM_OFFLOAD_RETRY_US;
+	atomic_store_explicit(&w->gro.off, !on, memory_order_relaxed);
+	if (!event)
+		return;
+	event->receiving = true;
+	event->err = on ? 0 : EBADMSG;
+	sm_worker_tell(w);
+}
+
+/*
+ * Once in a while: were most of those damaged that came with others, while those that came alone were not?
+ * Only messages count that came from a session's remote and began with a datagram of it.
+ */
+static void judge_gro(struct sm_worker *w)
+{
+	struct sm_gro_watch *g = &w->gro;
+
+	if (g->off_us && w->now_us >= g->off_us) {
+		set_gro(w, true);
+	} else if (w->now_us < g->since_us + GRO_WINDOW_US) {
+		return;
+	} else if (!g->off_us && g->bad >= GRO_BAD_MIN && g->bad > g->good && g->alone > 0) {
+		sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
+		set_gro(w, false);
+	}
+	g->since_us = w->now_us;
+	g->good = g->bad = g->alone = 0;
+}
+
+static void watch_gro(struct sm_worker *w, bool several, uint32_t good, uint32_t bad)
+{
+	if (several) {
+		w->gro.good += good;
+		w->gro.bad += bad;
+	} else {
+		w->gro.alone += good;
+	}
 }
 
 /* All datagrams of one message. */
@@ -502,6 +556,8 @@ static void process(struct sm_worker *w, const struct sm_snapshot *s,
 		    const struct sm_udp_message *msg)
 {
 	uint32_t step = msg->segment > 0 ? msg->segment : SM_MAX(msg->len, 1u), at = 0;
+	uint32_t good = 0, bad = 0;
+	bool known = false;
 
 	do {
 		uint32_t len = SM_MIN(step, msg->len - at), owner;
@@ -513,12 +569,19 @@ static void process(struct sm_worker *w, const struct sm_snapshot *s,
 			at += hand_over(w, owner, msg, at, step);
 			continue;
 		}
+		if (at == 0)
+			known = why == SM_DROP_NONE &&
+				sm_addr_equal(&msg->peer, &f.session->remote);
 		if (why != SM_DROP_NONE)
 			sm_worker_drop(w, why);
+		if (why == SM_DROP_NONE && open_one(w, s, &f, msg, msg->data + at, len))
+			good++;
 		else
-			open_one(w, s, &f, msg, msg->data + at, len);
+			bad++;
 		at += len;
 	} while (at < msg->len);
+	if (known)
+		watch_gro(w, step < msg->len, good, bad);
 }
 
 /* The batch is over: nothing waits for the next one. */
@@ -579,6 +642,7 @@ void sm_ingress_turn(struct sm_worker *w)
 	for (int i = 0; i < n; i++)
 		process(w, s, &w->rx[i]);
 	end_batch(w);
+	judge_gro(w);
 	w->rx_want = bytes > (uint64_t)n * RX_BIG_BYTES ? SM_RX_BIG : SM_BATCH_MAX;
 }
 

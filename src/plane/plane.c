@@ -414,6 +414,14 @@ int sm_plane_offload_fault(const struct sm_plane *plane, sm_port_t port)
 	return fault;
 }
 
+bool sm_plane_gro_is_off(const struct sm_plane *plane)
+{
+	for (uint32_t i = 0; i < plane->config.workers; i++)
+		if (atomic_load_explicit(&plane->workers[i].gro.off, memory_order_relaxed))
+			return true;
+	return false;
+}
+
 int sm_plane_write_fault(const struct sm_plane *plane)
 {
 	int fault = 0;

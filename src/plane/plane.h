@@ -42,7 +42,7 @@ enum sm_plane_event_type {
 	SM_EVENT_EPOCH_WORN,     /* SM_REKEY_AFTER_PACKETS passed */
 	SM_EVENT_PATH_MTU,       /* EMSGSIZE: the path carries less than path_mtu says */
 	SM_EVENT_TAP_GONE,       /* the interface was removed or its queue failed for good */
-	SM_EVENT_OFFLOAD, /* batches to a session or super-frames to the TAP are refused, or go again */
+	SM_EVENT_OFFLOAD,        /* batches or super-frames fail, or are tried again */
 };
 
 #define SM_EVENT_BODY_MAX 2048u
@@ -54,6 +54,7 @@ struct sm_plane_event {
 	uint8_t kind;     /* CONTROL: enum sm_kind */
 	bool newest;      /* CONTROL: highest number of its lane */
 	bool writing;     /* OFFLOAD: to the TAP */
+	bool receiving;   /* OFFLOAD: from UDP, several in a message */
 	sm_port_t port;   /* OFFLOAD: to whom, if not */
 	int err;          /* OFFLOAD: errno of the refusal, 0: it goes again */
 	struct sm_addr from,
@@ -138,6 +139,8 @@ void sm_plane_set_tap(struct sm_plane *plane, bool tso, bool uso);
 
 /** sm_plane_offload_fault() - Return: errno why batches to @port go one by one at present, 0: they do not */
 int sm_plane_offload_fault(const struct sm_plane *plane, sm_port_t port);
+/** sm_plane_gro_is_off() - Were messages of several datagrams damaged, so that none are asked for at present? */
+bool sm_plane_gro_is_off(const struct sm_plane *plane);
 /** sm_plane_write_fault() - Return: errno why super-frames to the TAP are cut at present, 0: they are not */
 int sm_plane_write_fault(const struct sm_plane *plane);
 

@@ -30,8 +30,6 @@
 
 /* How long a TAP that refuses (its interface is down) is left alone */
 #define TAP_QUIET_US (100 * SM_MSEC_US)
-/* For how long an offload that was refused is not tried again */
-#define OFFLOAD_RETRY_US (60 * SM_SEC_US)
 /*
  * A worker is to networking programs what the kernel's own packet processing is: while one of them fills the
  * card's queue, the frames of the others wait behind it unless the worker runs first.
@@ -143,7 +141,7 @@ static void tell_offload(struct sm_worker *w, struct sm_offload *offload, bool w
 void sm_worker_offload_fault(struct sm_worker *w, struct sm_offload *offload, bool writing,
 			     sm_port_t port, int err)
 {
-	offload->off_us = w->now_us + OFFLOAD_RETRY_US;
+	offload->off_us = w->now_us + SM_OFFLOAD_RETRY_US;
 	sm_worker_count(w, SM_COUNT_OFFLOAD_FAULTS, 1);
 	tell_offload(w, offload, writing, port, err);
 }

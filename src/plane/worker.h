@@ -49,6 +49,9 @@ static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
 #define SM_RX_BIG     8u
 #define SM_OPENED_LEN (256u * 1024u)
 
+/* For how long an offload that failed is not tried again */
+#define SM_OFFLOAD_RETRY_US (60 * SM_SEC_US)
+
 enum sm_count {
 	SM_COUNT_TAP_READ_FRAMES,
 	SM_COUNT_TAP_READ_BYTES,
@@ -136,6 +139,17 @@ struct sm_offload {
 	_Atomic int fault;
 };
 
+/**
+ * struct sm_gro_watch - Do datagrams that come several in a message (UDP_GRO) come as they were sent?
+ * @good, @bad: authentic ones and others in such messages since @since_us, @alone: authentic ones that came alone
+ * @off_us: joining is switched off until then, 0: it is not
+ */
+struct sm_gro_watch {
+	uint64_t since_us, off_us;
+	uint64_t good, bad, alone;
+	_Atomic bool off;
+};
+
 struct sm_port_cells {
 	_Atomic uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes;
 	struct sm_offload send;
@@ -186,7 +200,8 @@ struct sm_worker {
 	struct sm_joining joining;
 	struct sm_run joined_run;
 	struct sm_coalesce coalesce;
-	struct sm_offload write;  /* super-frames to the TAP */
+	struct sm_offload write; /* super-frames to the TAP */
+	struct sm_gro_watch gro;
 	struct sm_pbuf_pool pool; /* for @parts */
 	struct sm_parts parts;
 	struct sm_pbuf *
