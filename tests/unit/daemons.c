@@ -182,7 +182,7 @@ void daemons_configure(const struct daemons *b, unsigned i, struct daemons_conf 
 	fprintf(f, "[Interface]\nName = %s\nULA = no\n%s", n->name,
 		conf.interface ? conf.interface : "");
 	fprintf(f,
-		"[Transport]\nListen = %s\nControlPort = %u\nSocketBuffer = 1m\n"
+		"[Transport]\nOffload = no\nListen = %s\nControlPort = %u\nSocketBuffer = 1m\n"
 		"[Control]\nSocket = %s.sock\n",
 		n->address, DAEMONS_PORT, n->name);
 	for (unsigned k = 0; k < DAEMONS_MAX; k++) {
@@ -252,6 +252,7 @@ void daemons_load(struct daemons *b, unsigned i)
 				.udp_lock = -1,
 				.tcp_lock = -1,
 				.monitor_fd = -1,
+				.selftest.fd = -1,
 				.workers = 1};
 	for (uint32_t k = 0; k < SM_WORKER_MAX; k++)
 		d->udp_fd[k] = -1;
