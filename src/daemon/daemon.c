@@ -85,7 +85,7 @@ static int start(struct sm_daemon *d, char *error)
 		sm_log_set_level(d->config->log_level);
 	sm_offload_begin(d);
 	protect_memory();
-	d->workers = d->config->transport.workers ? d->config->transport.workers : 1;
+	d->workers = sm_device_workers(d->config);
 	err = sm_credentials_load(d->config, &d->credentials, error);
 	if (err)
 		return err;

@@ -10,9 +10,13 @@
 #include "io/lock.h"
 #include "io/udp.h"
 
+#include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define AUTO_WORKERS_MAX 4u
 
 static int fail(char *error, int err, const char *what, const char *why)
 {
@@ -242,6 +246,37 @@ static int configure_interface(struct sm_daemon *d, char *error)
 		return netlink_failed(d, err, "state", "up", error);
 	warn_same_subnet(d);
 	return 0;
+}
+
+/* Is there a card of that name which only one may read? */
+static bool has_single_queue(const char *name)
+{
+	const int ifindex = (int)if_nametoindex(name);
+	struct sm_link_tun info;
+	struct sm_netlink *nl;
+	bool single = false;
+
+	if (!ifindex || sm_netlink_open(&nl))
+		return false;
+	if (!sm_netlink_tun(nl, ifindex, &info))
+		single = info.is_tun && !info.multi_queue;
+	sm_netlink_close(nl);
+	return single;
+}
+
+uint32_t sm_device_workers(const struct sm_config *config)
+{
+	cpu_set_t set;
+	uint32_t count = 1;
+
+	if (config->transport.workers)
+		return config->transport.workers;
+	/* Half for the programs whose packets these are; a queue for each of many cores is not worth its memory. */
+	if (!sched_getaffinity(0, sizeof(set), &set))
+		count = (uint32_t)CPU_COUNT(&set) / 2;
+	if (has_single_queue(config->interface.name))
+		count = 1;
+	return SM_MIN(SM_MAX(count, 1u), AUTO_WORKERS_MAX);
 }
 
 int sm_device_open(struct sm_daemon *d, char *error)

@@ -115,6 +115,8 @@ void sm_credentials_done(struct sm_credentials *credentials);
 void sm_credentials_warn(const struct sm_credentials *credentials);
 
 /* device.c */
+/** sm_device_workers() - How many: as configured, or by the processors and the queues of a card that is there */
+uint32_t sm_device_workers(const struct sm_config *config);
 /** sm_device_open() - Locks, TAP or TUN, sockets: all that belongs to the machine; Return: 0, -errno with @error */
 SM_MUST_CHECK int sm_device_open(struct sm_daemon *d, char *error);
 void sm_device_close(struct sm_daemon *d);

@@ -476,6 +476,38 @@ static int tear_down(void **state)
 	return 0;
 }
 
+/* One for two processors, as configured, or what a card that is there allows */
+static void test_workers(void **state)
+{
+	struct sm_daemon *d = &daemon_under_test;
+	cpu_set_t all, set;
+	const struct {
+		int cpus;
+		uint32_t workers;
+	} cases[] = {{1, 1}, {2, 1}, {4, 2}, {7, 3}, {64, 4}};
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	prepare(d, NET("home") NODE CARD(NAME));
+	for (size_t i = 0; i < SM_ARRAY_SIZE(cases); i++) {
+		if (CPU_COUNT(&all) < cases[i].cpus)
+			break;
+		CPU_ZERO(&set);
+		for (size_t cpu = 0; CPU_COUNT(&set) < cases[i].cpus; cpu++)
+			if (CPU_ISSET(cpu, &all))
+				CPU_SET(cpu, &set);
+		assert_int_equal(sched_setaffinity(0, sizeof(set), &set), 0);
+		assert_int_equal(sm_device_workers(d->config), cases[i].workers);
+	}
+	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+	assert_int_equal(system("ip tuntap add dev " NAME " mode tap"), 0);
+	assert_int_equal(sm_device_workers(d->config), 1);
+	assert_int_equal(system("ip link del " NAME), 0);
+	finish(d);
+	prepare(d, NET("home") NODE CARD(NAME) "[Transport]\nWorkers = 7\n");
+	assert_int_equal(sm_device_workers(d->config), 7);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, clean_up)
@@ -485,6 +517,7 @@ int main(void)
 		TEST(test_same_subnet), TEST(test_no_runtime_dir),
 		TEST(test_persistent),  TEST(test_tun_routes),
 		TEST(test_no_routes),   TEST(test_candidates),
+		TEST(test_workers),
 	};
 
 	netns_enter();
