@@ -254,10 +254,13 @@ static bool passes(struct sm_worker *w, const struct sm_snapshot *s, sm_port_t f
 static void deliver(struct sm_worker *w, const struct sm_snapshot *s, sm_port_t from,
 		    uint8_t *frame, uint32_t len, const struct sm_vnet *vnet)
 {
+	uint32_t opened_len = w->opened_len;
+
 	if (!passes(w, s, from, frame, len, len))
 		return;
 	if (!sm_coalesce_add(&w->coalesce, frame, len, vnet)) {
 		write_frames(w);
+		w->opened_len = opened_len; /* this one still stands there */
 		(void)!sm_coalesce_add(&w->coalesce, frame, len, vnet);
 	}
 }

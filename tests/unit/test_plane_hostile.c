@@ -71,6 +71,13 @@ static int setup_one(void **state)
 	return 0;
 }
 
+static int setup_not_started(void **state)
+{
+	(void)state;
+	begin(1, PLANES_FRAME_MAX);
+	return 0;
+}
+
 static int setup_two(void **state)
 {
 	(void)state;
@@ -299,6 +306,45 @@ static void test_padded_probe(void **state)
 	assert_int_equal(event->kind, SM_KIND_PROBE);
 	assert_int_equal(event->len, SM_EVENT_BODY_MAX);
 	assert_memory_equal(event->body, body, SM_EVENT_BODY_MAX);
+}
+
+/* Datagrams of one size in one message, as a member may send them */
+static void send_train(const struct packet *p, uint32_t n)
+{
+	uint8_t train[64 * 200];
+	struct sm_udp_message msg = {.peer = node.addr, .data = train, .segment = p[0].len};
+	int err;
+
+	for (uint32_t i = 0; i < n; i++) {
+		assert_true(p[i].len == p[0].len && msg.len + p[i].len <= sizeof(train));
+		memcpy(train + msg.len, p[i].b, p[i].len);
+		msg.len += p[i].len;
+	}
+	assert_int_equal(sm_udp_send(peer_fd, false, &msg, 1, &err), 1);
+}
+
+/* More frames in one batch than are written at once: none takes another's place before it is written. */
+static void test_large_batch(void **state)
+{
+	const uint32_t train = 64, longer = 8;
+	uint8_t frame[PLANES_FRAME_MAX];
+	struct packet p[64];
+
+	(void)state;
+	assert_int_equal(sm_udp_set_gro(node.udp[0], true), 0);
+	for (uint32_t i = 0; i < train; i++)
+		p[i] = seal_frame(1, i);
+	send_train(p, train);
+	for (uint32_t i = 0; i <= longer + 1; i++) {
+		const uint32_t len = i > 0 && i <= longer ? sizeof(frame) : 100;
+
+		p[0] = seal(1, SM_KIND_FRAME, frame,
+			    planes_frame(frame, OWN_MAC(0), OWN_MAC(1), train + i, len));
+		send_from(peer_fd, &p[0]);
+	}
+	node_start(&node); /* all of it waits, and is one batch */
+	for (uint32_t i = 0; i < train + longer + 2; i++)
+		assert_int_equal(take_frame(), i);
 }
 
 /* A member that begins frames and ends none: the others' pieces and frames still come through. */
@@ -596,6 +642,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_garbage, setup_two, teardown),
 		cmocka_unit_test_setup_teardown(test_out_of_place, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_padded_probe, setup_one, teardown),
+		cmocka_unit_test_setup_teardown(test_large_batch, setup_not_started, teardown),
 		cmocka_unit_test_setup_teardown(test_unfinished_parts, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_address, setup_one, teardown),
 		cmocka_unit_test_setup_teardown(test_epoch_events, setup_one, teardown),
