@@ -6,6 +6,10 @@
 
 #include "base/log.h"
 #include "daemon/daemon.h"
+#include "daemon/selftest.h"
+
+/* Not for users: the daemon starts itself with it (daemon/selftest.h). */
+#define OPT_SELF_TEST 256
 
 static int up_run(const struct sm_cli_command *self, int argc, char **argv)
 {
@@ -15,10 +19,11 @@ static int up_run(const struct sm_cli_command *self, int argc, char **argv)
 		{"verbose", no_argument, NULL, 'v'},
 		{"quiet", no_argument, NULL, 'q'},
 		{"log-level", required_argument, NULL, 'L'},
+		{"self-test", required_argument, NULL, OPT_SELF_TEST},
 		SM_CLI_HELP_OPTION,
 		SM_CLI_OPTIONS_END,
 	};
-	struct sm_daemon_options options = {.log_level_override = -1};
+	struct sm_daemon_options options = {.program = "/proc/self/exe", .log_level_override = -1};
 	enum sm_log_level level;
 	int opt;
 
@@ -44,6 +49,8 @@ static int up_run(const struct sm_cli_command *self, int argc, char **argv)
 						    optarg);
 			options.log_level_override = (int)level;
 			break;
+		case OPT_SELF_TEST:
+			return sm_selftest_main(optarg);
 		default:
 			return sm_cli_stop(opt);
 		}

@@ -813,11 +813,12 @@ static void close_handle(uv_handle_t *handle, void *arg)
 {
 	struct sm_daemon *d = arg;
 	uv_handle_t *const own[] = {
-		(uv_handle_t *)&d->plane_wake,   (uv_handle_t *)&d->deferred,
-		(uv_handle_t *)&d->turn,         (uv_handle_t *)&d->monitor,
-		(uv_handle_t *)&d->housekeeping, (uv_handle_t *)&d->settle,
-		(uv_handle_t *)&d->on_int,       (uv_handle_t *)&d->on_term,
-		(uv_handle_t *)&d->on_hup,       (uv_handle_t *)&d->selftest_over,
+		(uv_handle_t *)&d->plane_wake,    (uv_handle_t *)&d->deferred,
+		(uv_handle_t *)&d->turn,          (uv_handle_t *)&d->monitor,
+		(uv_handle_t *)&d->housekeeping,  (uv_handle_t *)&d->settle,
+		(uv_handle_t *)&d->on_int,        (uv_handle_t *)&d->on_term,
+		(uv_handle_t *)&d->on_hup,        (uv_handle_t *)&d->selftest_over,
+		(uv_handle_t *)&d->selftest_wait,
 	};
 
 	for (size_t i = 0; i < SM_ARRAY_SIZE(own); i++)

@@ -83,7 +83,6 @@ static int start(struct sm_daemon *d, char *error)
 
 	if (d->options->log_level_override < 0)
 		sm_log_set_level(d->config->log_level);
-	sm_offload_begin(d);
 	protect_memory();
 	d->workers = sm_device_workers(d->config);
 	err = sm_credentials_load(d->config, &d->credentials, error);

@@ -10,11 +10,13 @@
 /**
  * struct sm_daemon_options - What the command line says
  * @config_path:        configuration file
+ * @program:            this program's file, for the self-test; NULL: it is not run
  * @detach:             go to the background once ready
  * @log_level_override: enum sm_log_level, or -1: as configured
  */
 struct sm_daemon_options {
 	const char *config_path;
+	const char *program;
 	bool detach;
 	int log_level_override;
 };

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* Its work would keep a processor from what matters more: that peers are reached as soon as the daemon starts */
+#define SELFTEST_AFTER_MS 250
+
 static bool is_wanted(const struct sm_daemon *d)
 {
 	return d->config->transport.offload;
@@ -18,20 +21,9 @@ static bool is_wanted(const struct sm_daemon *d)
 
 bool sm_offload_works(const struct sm_daemon *d, enum sm_selftest_item item)
 {
-	if (!is_wanted(d) || d->selftest.fd >= 0)
+	if (!is_wanted(d) || !d->selftest_done)
 		return false;
 	return !d->tested.ran || d->tested.item[item].works;
-}
-
-void sm_offload_begin(struct sm_daemon *d)
-{
-	int err;
-
-	if (!is_wanted(d))
-		return;
-	err = sm_selftest_begin(d->config->network.mode, &d->selftest);
-	if (err)
-		snprintf(d->tested.why_not, sizeof(d->tested.why_not), "%s", strerror(-err));
 }
 
 static void tell(const struct sm_daemon *d)
@@ -75,6 +67,12 @@ static void apply(struct sm_daemon *d)
 			      sm_clock_now_us());
 }
 
+static void finish(struct sm_daemon *d)
+{
+	d->selftest_done = true;
+	apply(d);
+}
+
 static void on_over(uv_poll_t *handle, int status, int events)
 {
 	struct sm_daemon *d = handle->data;
@@ -83,20 +81,33 @@ static void on_over(uv_poll_t *handle, int status, int events)
 	(void)events;
 	uv_close((uv_handle_t *)handle, NULL);
 	sm_selftest_take(&d->selftest, &d->tested);
-	apply(d);
+	finish(d);
+}
+
+static void on_settled(uv_timer_t *handle)
+{
+	struct sm_daemon *d = handle->data;
+	const char *program = d->options->program;
+	const int err = program ? sm_selftest_begin(program, d->config->network.mode, &d->selftest)
+				: -ENOENT;
+
+	if (err) {
+		snprintf(d->tested.why_not, sizeof(d->tested.why_not), "%s", strerror(-err));
+		finish(d);
+		return;
+	}
+	uv_poll_init(&d->loop, &d->selftest_over, d->selftest.fd);
+	d->selftest_over.data = d;
+	uv_poll_start(&d->selftest_over, UV_READABLE, on_over);
 }
 
 void sm_offload_open(struct sm_daemon *d)
 {
 	if (!is_wanted(d))
 		return;
-	if (d->selftest.fd < 0) {
-		apply(d);
-		return;
-	}
-	uv_poll_init(&d->loop, &d->selftest_over, d->selftest.fd);
-	d->selftest_over.data = d;
-	uv_poll_start(&d->selftest_over, UV_READABLE, on_over);
+	uv_timer_init(&d->loop, &d->selftest_wait);
+	d->selftest_wait.data = d;
+	uv_timer_start(&d->selftest_wait, on_settled, SELFTEST_AFTER_MS, 0);
 }
 
 void sm_offload_close(struct sm_daemon *d)

@@ -8,22 +8,19 @@
 #include "daemon/selftest_bed.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CHILD_SECONDS 20u /* it never takes longer, whatever happens */
 #define CHILD_NICE    19
-/* Its work would keep a processor from what matters more: that peers are reached as soon as the daemon starts */
-#define CHILD_DELAY_NS 250000000
-#define SEGMENT        1200u
-#define SEGMENTS       9u
+#define SEGMENT       1200u
+#define SEGMENTS      9u
 
 static const char *const item_names[] = {
 	[SM_SELFTEST_TSO] = "TCP segmentation offload",
@@ -111,40 +108,44 @@ void sm_selftest_run(enum sm_mode mode, struct sm_selftest_result *ret_result)
 	*ret_result = r;
 }
 
-static _Noreturn void child(enum sm_mode mode, int fd)
+int sm_selftest_main(const char *mode)
 {
-	static const struct timespec delay = {.tv_nsec = CHILD_DELAY_NS};
+	const bool tun = !strcmp(mode, "tun");
 	struct sm_selftest_result result;
 
+	if (!tun && strcmp(mode, "tap") != 0)
+		return 2;
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(void)prctl(PR_SET_NAME, "smesh-selftest");
 	(void)setpriority(PRIO_PROCESS, 0, CHILD_NICE);
 	(void)signal(SIGALRM, SIG_DFL);
 	(void)alarm(CHILD_SECONDS);
-	(void)nanosleep(&delay, NULL);
-	sm_selftest_run(mode, &result);
-	_exit(write(fd, &result, sizeof(result)) == (ssize_t)sizeof(result) ? 0 : 1);
+	sm_selftest_run(tun ? SM_MODE_TUN : SM_MODE_TAP, &result);
+	return write(STDOUT_FILENO, &result, sizeof(result)) != (ssize_t)sizeof(result);
 }
 
-int sm_selftest_begin(enum sm_mode mode, struct sm_selftest *ret_test)
+int sm_selftest_begin(const char *program, enum sm_mode mode, struct sm_selftest *ret_test)
 {
-	int fd[2];
+	char name[] = "shadowmesh", command[] = "up", option[] = "--self-test";
+	char tap[] = "tap", tun[] = "tun";
+	char *const arguments[] = {name, command, option, mode == SM_MODE_TUN ? tun : tap, NULL};
+	posix_spawn_file_actions_t actions;
+	int fd[2], err;
 	pid_t pid;
 
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		return -errno;
-	(void)fflush(NULL); /* or both processes would write what is buffered */
-	pid = fork();
-	if (pid < 0) {
-		const int err = -errno;
-
-		close(fd[0]);
-		close(fd[1]);
-		return err;
+	err = posix_spawn_file_actions_init(&actions);
+	if (!err) {
+		err = posix_spawn_file_actions_adddup2(&actions, fd[1], STDOUT_FILENO);
+		if (!err)
+			err = posix_spawn(&pid, program, &actions, NULL, arguments, environ);
+		(void)posix_spawn_file_actions_destroy(&actions);
 	}
-	if (pid == 0)
-		child(mode, fd[1]);
 	close(fd[1]);
+	if (err) {
+		close(fd[0]);
+		return -err;
+	}
 	*ret_test = (struct sm_selftest){.pid = pid, .fd = fd[0]};
 	return 0;
 }

@@ -9,8 +9,8 @@
  * addresses exchanged, so that it comes from there: every other time whole, every other time in segments with
  * finished checksums, which the receiving kernel then verifies. Another socket reads and compares.
  *
- * The child is forked before there are keys, threads and locks; nothing of the daemon's network is touched.
- * Start does not wait for it, nor does it compete: it begins a quarter of a second later.
+ * The child is the program itself, started anew: without keys, descriptors and threads of the daemon. Nothing of
+ * the daemon's network is touched.
  */
 #ifndef SM_DAEMON_SELFTEST_H
 #define SM_DAEMON_SELFTEST_H
@@ -52,8 +52,16 @@ struct sm_selftest {
 	int fd;
 };
 
-/** sm_selftest_begin() - Return: 0, -errno: no child */
-SM_MUST_CHECK int sm_selftest_begin(enum sm_mode mode, struct sm_selftest *ret_test);
+/**
+ * sm_selftest_begin() - Start the child
+ * @program: whose `up --self-test MODE` calls sm_selftest_main()
+ * Return: 0, -errno: no child
+ */
+SM_MUST_CHECK int sm_selftest_begin(const char *program, enum sm_mode mode,
+				    struct sm_selftest *ret_test);
+
+/** sm_selftest_main() - The child's part: run it, and write the result to standard output; Return: exit code */
+int sm_selftest_main(const char *mode);
 
 /** sm_selftest_take() - It is over: what came out; the child may yet be there */
 void sm_selftest_take(struct sm_selftest *test, struct sm_selftest_result *ret_result);

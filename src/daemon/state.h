@@ -78,7 +78,8 @@ struct sm_daemon {
 	bool udp_mapped;
 	bool tap_tso, tap_uso; /* super-frames that the card takes */
 	struct sm_selftest selftest;
-	struct sm_selftest_result tested; /* once selftest.fd is -1 */
+	struct sm_selftest_result tested; /* once selftest_done */
+	bool selftest_done;
 	uint16_t data_port, control_port;
 	struct sm_addr listening[SM_CONFIG_ADDRESSES_MAX + 2];
 	uint32_t listening_count;
@@ -99,7 +100,7 @@ struct sm_daemon {
 	uv_loop_t loop;
 	uv_async_t plane_wake, deferred;
 	uv_prepare_t turn;
-	uv_timer_t tick, housekeeping, settle;
+	uv_timer_t tick, housekeeping, settle, selftest_wait;
 	uv_signal_t on_int, on_term, on_hup;
 	uv_poll_t monitor, selftest_over;
 	bool loop_ready;
@@ -140,9 +141,7 @@ SM_MUST_CHECK int sm_control_set_peers(struct sm_daemon *d);
 void sm_control_recheck(struct sm_daemon *d);
 
 /* offload.c */
-/** sm_offload_begin() - Test what this machine can do, in a child; before there are keys, threads and locks */
-void sm_offload_begin(struct sm_daemon *d);
-/** sm_offload_open() - Plane and node are there: what the test finds is switched on when it is over */
+/** sm_offload_open() - Test soon what this machine can do; what works is switched on when that is over */
 void sm_offload_open(struct sm_daemon *d);
 /** sm_offload_works() - Is @item wanted, and did the test not find that it fails? */
 bool sm_offload_works(const struct sm_daemon *d, enum sm_selftest_item item);

@@ -90,7 +90,7 @@ static json_t *selftest(const struct sm_daemon *d)
 	};
 	const struct sm_selftest_result *r = &d->tested;
 	const char *state = !d->config->transport.offload ? "not wanted"
-			    : d->selftest.fd >= 0         ? "running"
+			    : !d->selftest_done           ? "running"
 			    : !r->ran                     ? "not run"
 							  : "done";
 	json_t *o = json_pack("{s:s, s:s}", "state", state, "reason", r->why_not);
@@ -110,7 +110,7 @@ static const char *offload_reason(const struct sm_daemon *d, int fault)
 {
 	if (!d->config->transport.offload)
 		return "switched off in the configuration";
-	if (d->selftest.fd >= 0)
+	if (!d->selftest_done)
 		return "the self-test is under way";
 	for (int i = 0; d->tested.ran && i < SM_SELFTEST_ITEM_COUNT; i++)
 		if (!d->tested.item[i].works)

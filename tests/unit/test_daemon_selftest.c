@@ -222,7 +222,7 @@ static void test_child(void **state)
 	const uint64_t begin_us = sm_clock_now_us();
 
 	(void)state;
-	assert_int_equal(sm_selftest_begin(SM_MODE_TAP, &test), 0);
+	assert_int_equal(sm_selftest_begin("/proc/self/exe", SM_MODE_TAP, &test), 0);
 	assert_true(sm_clock_now_us() - begin_us < SM_SEC_US / 5); /* nobody waits for it */
 	over = (struct pollfd){.fd = test.fd, .events = POLLIN};
 	assert_int_equal(poll(&over, 1, 20000), 1);
@@ -242,7 +242,7 @@ static void test_child_is_ended(void **state)
 	struct sm_selftest_result r;
 
 	(void)state;
-	assert_int_equal(sm_selftest_begin(SM_MODE_TAP, &test), 0);
+	assert_int_equal(sm_selftest_begin("/proc/self/exe", SM_MODE_TAP, &test), 0);
 	sm_selftest_reap(&test, false);
 	assert_true(test.pid > 0);
 	assert_int_equal(kill(test.pid, SIGKILL), 0); /* by whomever */
@@ -254,7 +254,18 @@ static void test_child_is_ended(void **state)
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
 }
 
-int main(void)
+static void test_no_program(void **state)
+{
+	struct sm_selftest test = {.fd = -1};
+
+	(void)state;
+	assert_int_equal(sm_selftest_begin("/nowhere", SM_MODE_TAP, &test), -ENOENT);
+	assert_int_equal(test.fd, -1);
+	assert_int_equal(sm_selftest_main("neither"), 2);
+}
+
+/* Started by sm_selftest_begin(), this program is the child. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_this_kernel),
@@ -266,7 +277,10 @@ int main(void)
 		cmocka_unit_test(test_card_takes_nothing),
 		cmocka_unit_test(test_child),
 		cmocka_unit_test(test_child_is_ended),
+		cmocka_unit_test(test_no_program),
 	};
 
+	if (argc == 4 && !strcmp(argv[2], "--self-test"))
+		return sm_selftest_main(argv[3]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
