@@ -120,11 +120,11 @@ static void read_batch(struct sm_worker *w)
 
 /* --- sending --- */
 
-static void on_too_big(struct sm_worker *w, const struct sm_session_view *s)
+static void on_too_big(struct sm_worker *w, const struct sm_session_view *s, uint32_t lost)
 {
 	struct sm_plane_event *event;
 
-	sm_worker_drop(w, SM_DROP_TOO_BIG);
+	sm_worker_add(&w->drops[SM_DROP_TOO_BIG], lost);
 	if (!sm_worker_rate_allow(&w->mtu_rate, s->index, w->now_us))
 		return;
 	event = sm_worker_event(w, SM_EVENT_PATH_MTU, s->index);
@@ -132,20 +132,22 @@ static void on_too_big(struct sm_worker *w, const struct sm_session_view *s)
 		sm_worker_tell(w);
 }
 
-static void account_sent(struct sm_worker *w, const struct sm_out_run *run, int err)
+/* @lost: datagrams of the run that did not leave, all with @err; @lost_len: their bytes */
+static void account_sent(struct sm_worker *w, const struct sm_out_run *run, int err, uint32_t lost,
+			 uint32_t lost_len)
 {
 	struct sm_port_cells *cells = &w->ports[run->session->port];
 
-	if (err == -EMSGSIZE) {
-		on_too_big(w, run->session);
-	} else if (err < 0) {
-		sm_worker_drop(w, SM_DROP_SEND);
-	} else {
-		sm_worker_count(w, SM_COUNT_UDP_SEND_PACKETS, run->count);
-		sm_worker_count(w, SM_COUNT_UDP_SEND_BYTES, run->len);
-		sm_worker_add(&cells->tx_frames, run->frames);
-		sm_worker_add(&cells->tx_bytes, run->bytes);
-	}
+	if (err == -EMSGSIZE)
+		on_too_big(w, run->session, lost);
+	else if (err < 0)
+		sm_worker_add(&w->drops[SM_DROP_SEND], lost);
+	sm_worker_count(w, SM_COUNT_UDP_SEND_PACKETS, run->count - lost);
+	sm_worker_count(w, SM_COUNT_UDP_SEND_BYTES, run->len - lost_len);
+	if (lost == run->count)
+		return;
+	sm_worker_add(&cells->tx_frames, run->frames);
+	sm_worker_add(&cells->tx_bytes, run->bytes);
 }
 
 static struct sm_udp_message message_of(const struct sm_worker *w, const struct sm_out_run *run)
@@ -183,7 +185,8 @@ static void send_messages(struct sm_worker *w, struct sm_udp_message *msgs, uint
 }
 
 /* The kernel did not take the run in one piece: is it the run or the datagrams? */
-static int send_one_by_one(struct sm_worker *w, const struct sm_out_run *run)
+static int send_one_by_one(struct sm_worker *w, const struct sm_out_run *run, uint32_t *ret_lost,
+			   uint32_t *ret_lost_len)
 {
 	struct sm_udp_message msgs[SM_UDP_SEGMENTS_MAX];
 	int err[SM_UDP_SEGMENTS_MAX], result = 0;
@@ -197,8 +200,14 @@ static int send_one_by_one(struct sm_worker *w, const struct sm_out_run *run)
 		msgs[i].segment = 0;
 	}
 	send_messages(w, msgs, run->count, err);
-	for (uint32_t i = 0; i < run->count; i++)
-		result = err[i] < 0 ? err[i] : result;
+	*ret_lost = *ret_lost_len = 0;
+	for (uint32_t i = 0; i < run->count; i++) {
+		if (err[i] == 0)
+			continue;
+		result = err[i];
+		*ret_lost += 1;
+		*ret_lost_len += msgs[i].len;
+	}
 	return result;
 }
 
@@ -220,9 +229,10 @@ static void send_runs(struct sm_worker *w)
 		struct sm_out_run *run = &w->run[i];
 		struct sm_offload *offload = &w->ports[run->session->port].send;
 		int whole = err[i];
+		uint32_t lost = whole < 0 ? run->count : 0, lost_len = whole < 0 ? run->len : 0;
 
 		if (is_segment_fault(run, whole)) {
-			err[i] = send_one_by_one(w, run);
+			err[i] = send_one_by_one(w, run, &lost, &lost_len);
 			if (err[i] == 0)
 				sm_worker_offload_fault(w, offload, false, run->session->port,
 							-whole);
@@ -230,7 +240,7 @@ static void send_runs(struct sm_worker *w)
 			sm_worker_add(&run->session->tx->tx[w->index + 1].batched, run->count);
 			sm_worker_offload_works(w, offload, false, run->session->port);
 		}
-		account_sent(w, run, err[i]);
+		account_sent(w, run, err[i], lost, lost_len);
 	}
 }
 

@@ -98,10 +98,12 @@ static uint32_t hand_over(struct sm_worker *w, uint32_t owner, const struct sm_u
 
 /* --- to the TAP --- */
 
-static bool write_views(struct sm_worker *w, const struct iovec *views, uint32_t n, uint32_t len)
+/* @frames: that the views are, for the counter of lost ones */
+static bool write_views(struct sm_worker *w, const struct iovec *views, uint32_t n, uint32_t len,
+			uint32_t frames)
 {
 	if (w->tap_gone) {
-		sm_worker_drop(w, SM_DROP_TAP_WRITE);
+		sm_worker_add(&w->drops[SM_DROP_TAP_WRITE], frames);
 		return true;
 	}
 	sm_worker_count(w, SM_COUNT_SYSCALLS, 1);
@@ -112,10 +114,10 @@ static bool write_views(struct sm_worker *w, const struct iovec *views, uint32_t
 	return true;
 }
 
-static void write_refused(struct sm_worker *w)
+static void write_refused(struct sm_worker *w, uint32_t frames)
 {
 	(void)sm_worker_tap_error(w, errno, true);
-	sm_worker_drop(w, SM_DROP_TAP_WRITE);
+	sm_worker_add(&w->drops[SM_DROP_TAP_WRITE], frames);
 }
 
 /* The TAP does not take @run as it is: its segments one by one, checksums complete. */
@@ -141,8 +143,8 @@ static void write_in_software(struct sm_worker *w, const struct sm_run *run)
 		};
 
 		sm_segmenter_next(&segmenter, whole + SM_READ_MAX);
-		if (!write_views(w, views, SM_ARRAY_SIZE(views), len))
-			write_refused(w);
+		if (!write_views(w, views, SM_ARRAY_SIZE(views), len, 1))
+			write_refused(w, 1);
 	}
 }
 
@@ -154,7 +156,8 @@ static bool takes_super(const struct sm_worker *w, uint8_t gso_type)
 							  : &w->plane->tap_tso);
 }
 
-static void write_run(struct sm_worker *w, struct sm_run *run)
+/* @frames: that it was joined from */
+static void write_run(struct sm_worker *w, struct sm_run *run, uint32_t frames)
 {
 	struct iovec views[2 + SM_RUN_SEGMENTS_MAX];
 	uint8_t vnet[SM_VNET_HDR_LEN];
@@ -170,13 +173,13 @@ static void write_run(struct sm_worker *w, struct sm_run *run)
 	for (uint32_t i = 0; i < run->count && run->payload_len > 0; i++)
 		views[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)run->segment[i].data,
 					    .iov_len = run->segment[i].len};
-	if (write_views(w, views, n, run->head_len + run->payload_len)) {
+	if (write_views(w, views, n, run->head_len + run->payload_len, frames)) {
 		if (run->vnet.gso_type != SM_VNET_GSO_NONE)
 			sm_worker_offload_works(w, &w->write, true, SM_PORT_LOCAL);
 		return;
 	}
 	if (run->vnet.gso_type == SM_VNET_GSO_NONE || (errno != EINVAL && errno != EOPNOTSUPP)) {
-		write_refused(w);
+		write_refused(w, frames);
 		return;
 	}
 	sm_worker_offload_fault(w, &w->write, true, SM_PORT_LOCAL, errno);
@@ -192,7 +195,7 @@ static void write_frames(struct sm_worker *w)
 		sm_worker_stage(w, SM_STAGE_OPEN, count);
 		sm_coalesce_finish(&w->coalesce);
 		for (uint32_t i = 0; i < count; i++)
-			write_run(w, &w->coalesce.run[i]);
+			write_run(w, &w->coalesce.run[i], w->coalesce.run[i].count);
 		sm_worker_stage(w, SM_STAGE_TAP_WRITE, count);
 		sm_coalesce_init(&w->coalesce, w->plane->config.mode,
 				 sm_plane_takes(&w->plane->tap_tso),
@@ -223,7 +226,7 @@ static void finish_joining(struct sm_worker *w)
 	run->segment[0].data = j->payload;
 	run->segment[0].len = j->payload_len;
 	sm_super_rebuild(&j->inet, &j->first, j->count, j->payload_len, j->template, &run->vnet);
-	write_run(w, run);
+	write_run(w, run, j->count);
 	sm_worker_stage(w, SM_STAGE_TAP_WRITE, j->count);
 	j->count = 0;
 	w->opened_len = 0;
@@ -616,7 +619,9 @@ static void clear_errors(struct sm_worker *w)
 
 static uint32_t datagrams_of(const struct sm_udp_message *msg)
 {
-	return msg->segment > 0 ? (msg->len + msg->segment - 1) / msg->segment : 1;
+	if (msg->segment == 0 || msg->len == 0)
+		return 1;
+	return (msg->len + msg->segment - 1) / msg->segment;
 }
 
 void sm_ingress_turn(struct sm_worker *w)

@@ -941,6 +941,33 @@ static void test_card_refuses(void **state)
 	}
 }
 
+/* What is lost as a whole is counted in datagrams and in frames, as it would be one by one. */
+static void test_lost_as_a_whole(void **state)
+{
+	const struct given g = {{TAP, 0, 4, TCP, 0, STAMP, 1, 2, 0, 0x18}, 1400, 40 * 1400};
+	struct sm_plane_counters c;
+	struct sm_port_counters p;
+
+	(void)state;
+	begin(1, 1600, &all, &all);
+	start();
+	atomic_store(&segment_error, ENOBUFS);
+	put(&g, a.tap[0]);
+	node_wait_drop(&a, SM_DROP_SEND, 40);
+	atomic_store(&segment_error, 0);
+	atomic_store(&writev_error, EIO);
+	put(&g, a.tap[0]);
+	node_wait_drop(&b, SM_DROP_TAP_WRITE, 40);
+	sm_plane_stop(a.plane);
+	sm_plane_counters(a.plane, &c);
+	assert_int_equal(c.drops[SM_DROP_SEND], 40);
+	assert_int_equal(c.udp_send_packets, 40);
+	sm_plane_port_counters(a.plane, 1, &p);
+	assert_int_equal(p.tx_frames, 40);
+	assert_int_equal(node_drops(&b, SM_DROP_TAP_WRITE), 40);
+	end();
+}
+
 /* Really too big for the path: not the card's fault, and told as what it is. */
 static void test_too_big(void **state)
 {
@@ -980,6 +1007,7 @@ int main(void)
 		cmocka_unit_test(test_mixed_lanes),
 		cmocka_unit_test(test_tap_refuses),
 		cmocka_unit_test(test_card_refuses),
+		cmocka_unit_test(test_lost_as_a_whole),
 		cmocka_unit_test(test_too_big),
 	};
 
