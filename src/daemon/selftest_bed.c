@@ -397,7 +397,7 @@ static uint32_t cut(struct sm_bed *bed, const struct sm_super *super, uint32_t l
 		    struct sm_chunk *ret_chunk, uint32_t *ret_len)
 {
 	const uint32_t template_len = super->gso_size ? super->header_len : 0;
-	uint32_t piece, at = 0, body = len - template_len;
+	uint32_t piece = 0, at = 0, body = len - template_len;
 
 	*ret_chunk = (struct sm_chunk){.header_len = (uint8_t)template_len};
 	ret_chunk->count = (uint16_t)sm_super_plan(super, super->gso_size ? ROOM_PATH : ROOM_FRAME,
