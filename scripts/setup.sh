@@ -17,7 +17,7 @@ cd "$top"
 listed() { sed -n "s/^$1: *//p" scripts/packages; }
 die() { echo "setup: $*" >&2; exit 1; }
 
-wanted=$(listed build)
+wanted="$(listed build) $(listed "build-$(dpkg --print-architecture 2>/dev/null)")"
 for purpose in "$@"; do
 	more=$(listed "$purpose")
 	[ -n "$more" ] || die "no purpose '$purpose' in scripts/packages"

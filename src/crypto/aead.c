@@ -4,14 +4,18 @@
  */
 #include "crypto/aead.h"
 
+#include "crypto/aead_mb.h"
+
 #include <limits.h>
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <stdlib.h>
 
 struct sm_aead {
+	struct sm_aead_mb *mb; /* NULL: @ctx */
 	EVP_CIPHER_CTX *ctx;
 	uint8_t iv[SM_AEAD_IV_LEN];
 };
@@ -21,6 +25,13 @@ static const char *const cipher_names[] = {
 	[SM_CIPHER_CHACHA20POLY1305] = "ChaCha20-Poly1305",
 };
 static_assert(SM_ARRAY_SIZE(cipher_names) == SM_CIPHER_COUNT, "a name for each cipher");
+
+static bool portable;
+
+void sm_aead_set_portable(bool only)
+{
+	portable = only;
+}
 
 int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_KEY_LEN],
 		const uint8_t iv[SM_AEAD_IV_LEN], bool sealing, struct sm_aead **ret_aead)
@@ -35,6 +46,13 @@ int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_KEY_LEN],
 	if (!aead)
 		return -ENOMEM;
 	memcpy(aead->iv, iv, sizeof(aead->iv));
+	if (cipher == SM_CIPHER_AES256GCM && !portable && sm_aead_mb_version()) {
+		aead->mb = sm_aead_mb_new(key);
+		if (!aead->mb)
+			goto out;
+		*ret_aead = aead;
+		return 0;
+	}
 	aead->ctx = EVP_CIPHER_CTX_new();
 	if (!aead->ctx)
 		goto out;
@@ -56,6 +74,7 @@ void sm_aead_free(struct sm_aead *aead)
 	if (!aead)
 		return;
 	EVP_CIPHER_CTX_free(aead->ctx);
+	sm_aead_mb_free(aead->mb);
 	sm_wipe(aead, sizeof(*aead));
 	free(aead);
 }
@@ -81,6 +100,10 @@ int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 	if (len > INT_MAX || ad_len > INT_MAX)
 		return -EIO;
 	make_nonce(aead, number, nonce);
+	if (aead->mb) {
+		sm_aead_mb_seal(aead->mb, nonce, ad, ad_len, in, len, out);
+		return 0;
+	}
 	if (EVP_EncryptInit_ex2(aead->ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    (ad_len && EVP_EncryptUpdate(aead->ctx, NULL, &n, ad, (int)ad_len) != 1) ||
 	    (len && EVP_EncryptUpdate(aead->ctx, out, &n, in, (int)len) != 1) ||
@@ -96,7 +119,7 @@ int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 		 const uint8_t *in, size_t len, uint8_t *out)
 {
 	uint8_t nonce[SM_AEAD_IV_LEN];
-	uint8_t tag_copy[SM_TAG_LEN];
+	uint8_t tag_copy[SM_TAG_LEN], computed[SM_TAG_LEN];
 	const OSSL_PARAM tag[] = {
 		OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag_copy, SM_TAG_LEN),
 		OSSL_PARAM_construct_end(),
@@ -107,6 +130,10 @@ int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 		return -EBADMSG;
 	memcpy(tag_copy, in + len, SM_TAG_LEN);
 	make_nonce(aead, number, nonce);
+	if (aead->mb) {
+		sm_aead_mb_open(aead->mb, nonce, ad, ad_len, in, len, out, computed);
+		return CRYPTO_memcmp(computed, tag_copy, SM_TAG_LEN) ? -EBADMSG : 0;
+	}
 	if (EVP_DecryptInit_ex2(aead->ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    EVP_CIPHER_CTX_set_params(aead->ctx, tag) != 1 ||
 	    (ad_len && EVP_DecryptUpdate(aead->ctx, NULL, &n, ad, (int)ad_len) != 1) ||

@@ -23,6 +23,13 @@ SM_MUST_CHECK int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_K
 void sm_aead_free(struct sm_aead *aead);
 
 /**
+ * sm_aead_set_portable() - Contexts made from now on are OpenSSL's, also where a faster library is there
+ *
+ * For tests and measurements; not while other threads make contexts.
+ */
+void sm_aead_set_portable(bool portable);
+
+/**
  * sm_aead_seal() - Encrypt and authenticate
  * @number: packet number, never used twice with this key
  * @ad, @ad_len: authenticated header

@@ -4,6 +4,7 @@
  */
 #include "crypto/crypto.h"
 
+#include "crypto/aead_mb.h"
 #include "crypto/objects.h"
 
 #include <openssl/core_names.h>
@@ -144,7 +145,13 @@ int sm_crypto_init(void)
 
 const char *sm_crypto_version(void)
 {
-	return OpenSSL_version(OPENSSL_VERSION);
+	static char both[128];
+
+	if (!sm_aead_mb_version())
+		return OpenSSL_version(OPENSSL_VERSION);
+	(void)snprintf(both, sizeof(both), "%s, intel-ipsec-mb %s",
+		       OpenSSL_version(OPENSSL_VERSION), sm_aead_mb_version());
+	return both;
 }
 
 bool sm_crypto_has_aes(void)

@@ -20,7 +20,7 @@
  */
 SM_MUST_CHECK int sm_crypto_init(void);
 
-/** sm_crypto_version() - Return: "OpenSSL 3.5.x ..." */
+/** sm_crypto_version() - Return: "OpenSSL 3.5.x ...", and what seals packets if that is another library */
 const char *sm_crypto_version(void);
 
 /** sm_crypto_has_aes() - Return: true if the CPU computes AES-GCM in hardware */

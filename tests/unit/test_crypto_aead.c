@@ -182,13 +182,50 @@ static void test_bounds(void **state)
 	sm_aead_free(aead);
 }
 
+/* Two libraries, one result: all lengths around the blocks, in place and apart. */
+static void test_libraries_agree(void **state)
+{
+	static const uint8_t key[SM_AEAD_KEY_LEN] = {7, 1, 2}, iv[SM_AEAD_IV_LEN] = {3, 9};
+	static uint8_t plain[66000], here[66000 + SM_TAG_LEN], there[66000 + SM_TAG_LEN];
+	static const size_t large[] = {4095, 4096, 4097, 9000, 16384, 65535, 66000};
+	struct sm_aead *fast, *portable, *opener;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(plain); i++)
+		plain[i] = (uint8_t)(i * 31 + i / 255);
+	assert_int_equal(sm_aead_new(SM_CIPHER_AES256GCM, key, iv, true, &fast), 0);
+	assert_int_equal(sm_aead_new(SM_CIPHER_AES256GCM, key, iv, false, &opener), 0);
+	sm_aead_set_portable(true);
+	assert_int_equal(sm_aead_new(SM_CIPHER_AES256GCM, key, iv, true, &portable), 0);
+	sm_aead_set_portable(false);
+	for (size_t i = 0; i < 1700 + SM_ARRAY_SIZE(large); i++) {
+		size_t len = i < 1700 ? i : large[i - 1700], at = i % 7, ad_len = i % 33;
+
+		if (at + len > sizeof(plain))
+			at = 0;
+		assert_int_equal(sm_aead_seal(portable, i, plain, ad_len, plain + at, len, there),
+				 0);
+		assert_int_equal(sm_aead_seal(fast, i, plain, ad_len, plain + at, len, here), 0);
+		assert_memory_equal(here, there, len + SM_TAG_LEN);
+		memcpy(there, plain + at, len);
+		assert_int_equal(sm_aead_seal(fast, i, plain, ad_len, there, len, there), 0);
+		assert_memory_equal(here, there, len + SM_TAG_LEN);
+		assert_int_equal(sm_aead_open(opener, i, plain, ad_len, here, len, there), 0);
+		assert_memory_equal(there, plain + at, len);
+		assert_int_equal(sm_aead_open(opener, i, plain, ad_len, here, len, here), 0);
+		assert_memory_equal(here, plain + at, len);
+	}
+	sm_aead_free(fast);
+	sm_aead_free(opener);
+	sm_aead_free(portable);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vectors),
-		cmocka_unit_test(test_reuse),
-		cmocka_unit_test(test_forgeries),
-		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_vectors),         cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_forgeries),       cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_libraries_agree),
 	};
 
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
