@@ -152,6 +152,27 @@ static void test_places_over_rounds(void **state)
 	assert_int_equal(w.rounds, SM_BATCH_PROBES);
 }
 
+/* What was asked in one round may be answered in the next. */
+static void test_late_answers(void **state)
+{
+	const uint64_t first[SM_BATCH_PROBES + 1] = {11, 12, 13, 14, 15},
+					       second[SM_BATCH_PROBES + 1] = {21, 22, 23, 24, 25};
+	uint64_t sent[SM_BATCH_PROBES], again[SM_BATCH_PROBES], lone;
+	struct world w = world_new();
+
+	(void)state;
+	assert_true(sm_batch_next(&w.b, first, w.now_us, sent, &lone));
+	w.now_us = sm_batch_deadline(&w.b);
+	assert_false(sm_batch_tick(&w.b, RTT_US, w.now_us));
+	assert_true(sm_batch_next(&w.b, second, w.now_us, again, &lone));
+	assert_int_equal(lone, 25);
+	assert_memory_equal(again, sent, sizeof(sent));
+	assert_int_equal(sm_batch_on_answer(&w.b, 15, w.now_us), -ENOENT); /* of another round */
+	for (uint32_t i = 0; i < SM_BATCH_PROBES; i++)
+		assert_int_equal(sm_batch_on_answer(&w.b, sent[i], w.now_us),
+				 i == SM_BATCH_PROBES - 1);
+}
+
 static void test_lost(void **state)
 {
 	(void)state;
@@ -340,6 +361,7 @@ int main(void)
 		cmocka_unit_test(test_off),
 		cmocka_unit_test(test_each_place_counts),
 		cmocka_unit_test(test_places_over_rounds),
+		cmocka_unit_test(test_late_answers),
 		cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_silence_proves_nothing),
 		cmocka_unit_test(test_lone_probe_decides),
