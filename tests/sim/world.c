@@ -326,6 +326,7 @@ static void end_node(struct sim_node *n)
 	n->core = NULL;
 	sm_node_free(core);
 	n->life++;
+	n->tick_at_us = SM_NEVER; /* the next life has ticks of its own */
 	sim_conn_node_gone(n->w, n->id, !n->dark);
 }
 
