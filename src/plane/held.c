@@ -37,23 +37,34 @@ void sm_held_keep(struct sm_held *held, sm_port_t port, const uint8_t *data, uin
 	f->port = port;
 	f->len = len;
 	memcpy(f->data, data, len);
+	if (port == SM_PORT_NONE)
+		memcpy(f->had, held->connected, sizeof(f->had));
+	else
+		memset(f->had, 0, sizeof(f->had));
 }
 
-static bool is_connected(const struct sm_held *held, sm_port_t port)
+static bool has(const uint64_t *ports, sm_port_t port)
 {
-	return held->connected[port / 64] >> port % 64 & 1;
+	return ports[port / 64] >> port % 64 & 1;
 }
 
-static void release_to(const struct sm_held *held, sm_port_t port, uint64_t now_us,
+static void add(uint64_t *ports, sm_port_t port)
+{
+	ports[port / 64] |= UINT64_C(1) << port % 64;
+}
+
+static void release_to(struct sm_held *held, sm_port_t port, uint64_t now_us,
 		       void (*send)(void *arg, sm_port_t port, const uint8_t *data, uint32_t len),
 		       void *arg)
 {
 	for (uint32_t i = 0; i < SM_HELD_MAX; i++) {
-		const struct sm_held_frame *f = &held->frame[(held->next + i) % SM_HELD_MAX];
+		struct sm_held_frame *f = &held->frame[(held->next + i) % SM_HELD_MAX];
 
-		if (f->len > 0 && now_us < f->at_us + SM_HELD_US &&
-		    (f->port == port || f->port == SM_PORT_NONE))
-			send(arg, port, f->data, f->len);
+		if (f->len == 0 || now_us >= f->at_us + SM_HELD_US ||
+		    (f->port != port && f->port != SM_PORT_NONE) || has(f->had, port))
+			continue;
+		add(f->had, port);
+		send(arg, port, f->data, f->len);
 	}
 }
 
@@ -78,8 +89,8 @@ void sm_held_release(struct sm_held *held, const struct sm_snapshot *s, uint64_t
 	for (uint32_t i = 0; s && i < s->member_count; i++) {
 		sm_port_t port = s->members[i];
 
-		connected[port / 64] |= UINT64_C(1) << port % 64;
-		if (held->count > 0 && !is_connected(held, port))
+		add(connected, port);
+		if (held->count > 0 && !has(held->connected, port))
 			release_to(held, port, now_us, send, arg);
 	}
 	memcpy(held->connected, connected, sizeof(connected));

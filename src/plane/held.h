@@ -13,12 +13,16 @@
 #define SM_HELD_MAX 16u
 #define SM_HELD_US  (UINT64_C(1) * SM_SEC_US)
 
-/** struct sm_held_frame - @port: where it goes, SM_PORT_NONE: to all (len 0: free) */
+/**
+ * struct sm_held_frame - @port: where it goes, SM_PORT_NONE: to all (len 0: free)
+ * @had: ports that got it already, now or when it was kept: who comes back gets it no second time
+ */
 struct sm_held_frame {
 	uint64_t at_us;
 	uint32_t len;
 	sm_port_t port;
 	uint8_t *data;
+	uint64_t had[SM_PORT_MAX / 64];
 };
 
 struct sm_held {

@@ -83,11 +83,33 @@ static void test_age_and_number(void **state)
 	sm_held_done(&held);
 }
 
+/* A session that goes and comes back within the second must not make frames come twice. */
+static void test_once(void **state)
+{
+	sm_port_t both[] = {1, 2};
+	struct sm_held held;
+
+	(void)state;
+	assert_int_equal(sm_held_init(&held, 64), 0);
+	assert_string_equal(release(&held, both, 1, 0), ""); /* 1 is connected */
+	keep(&held, SM_PORT_NONE, "all", 0);                 /* and had this */
+	keep(&held, 2, "two", 0);
+	assert_string_equal(release(&held, both, 0, 1), "");
+	assert_string_equal(release(&held, both, 2, 2), "2:all 2:two ");
+	assert_string_equal(release(&held, both, 0, 3), "");
+	assert_string_equal(release(&held, both, 2, 4), "");
+	keep(&held, 2, "late", 5);
+	assert_string_equal(release(&held, both, 0, 6), "");
+	assert_string_equal(release(&held, both, 2, 7), "2:late ");
+	sm_held_done(&held);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_who_gets_what),
 		cmocka_unit_test(test_age_and_number),
+		cmocka_unit_test(test_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
