@@ -544,7 +544,7 @@ static void on_monitor(uv_poll_t *handle, int status, int events)
 
 	(void)events;
 	/* not pushed back by each further change, or constant ones would hide them all */
-	if ((status || sm_netlink_monitor_drain(d->monitor_fd) == 1) &&
+	if ((status || sm_netlink_monitor_drain(d->monitor_fd, d->tun.ifindex) == 1) &&
 	    !uv_is_active((uv_handle_t *)&d->settle))
 		uv_timer_start(&d->settle, on_settled, SETTLE_MS, 0);
 }

@@ -735,12 +735,17 @@ int sm_netlink_monitor(void)
 	return fd;
 }
 
-static bool is_relevant(const struct nlmsghdr *nlh)
+static bool is_relevant(const struct nlmsghdr *nlh, int own)
 {
+	struct ifinfomsg link;
 	struct rtmsg route;
 
 	switch (nlh->nlmsg_type) {
 	case RTM_NEWLINK:
+		if (mnl_nlmsg_get_payload_len(nlh) < sizeof(link))
+			return false;
+		memcpy(&link, mnl_nlmsg_get_payload(nlh), sizeof(link));
+		return own == 0 || link.ifi_index != own;
 	case RTM_DELLINK:
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
@@ -757,17 +762,17 @@ static bool is_relevant(const struct nlmsghdr *nlh)
 	}
 }
 
-static bool any_relevant(const void *messages, int len)
+static bool any_relevant(const void *messages, int len, int own)
 {
 	for (const struct nlmsghdr *nlh = messages; mnl_nlmsg_ok(nlh, len);
 	     nlh = mnl_nlmsg_next(nlh, &len)) {
-		if (is_relevant(nlh))
+		if (is_relevant(nlh, own))
 			return true;
 	}
 	return false;
 }
 
-int sm_netlink_monitor_drain(int fd)
+int sm_netlink_monitor_drain(int fd, int own)
 {
 	_Alignas(struct nlmsghdr) uint8_t buf[ANSWER_LEN];
 	int changed = 0;
@@ -785,7 +790,7 @@ int sm_netlink_monitor_drain(int fd)
 		if (len < 0 && errno != ENOBUFS)
 			return -errno;
 		/* Overrun: something was missed, so look. Only the kernel is believed. */
-		if (len < 0 || (from.nl_pid == 0 && any_relevant(buf, (int)len)))
+		if (len < 0 || (from.nl_pid == 0 && any_relevant(buf, (int)len, own)))
 			changed = 1;
 	}
 	return changed;

@@ -71,7 +71,11 @@ SM_MUST_CHECK int sm_netlink_route_mtu(struct sm_netlink *nl, const struct sm_ad
  * Return: descriptor (non-blocking, to be closed by the caller), or -errno
  */
 SM_MUST_CHECK int sm_netlink_monitor(void);
-/** sm_netlink_monitor_drain() - Read all that waits; Return: 1 if something relevant changed, 0, -errno */
-SM_MUST_CHECK int sm_netlink_monitor_drain(int fd);
+/**
+ * sm_netlink_monitor_drain() - Read all that waits
+ * @own: index of our own card, 0: none: that it changed (its offloads, its state) is no news
+ * Return: 1 if something relevant changed, 0, -errno
+ */
+SM_MUST_CHECK int sm_netlink_monitor_drain(int fd, int own);
 
 #endif

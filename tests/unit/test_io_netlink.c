@@ -287,16 +287,18 @@ static void test_monitor(void **state)
 
 	assert_true(fd >= 0);
 	/* IPv6 on the fresh cards may still be talking. */
-	while (sm_netlink_monitor_drain(fd) > 0)
+	while (sm_netlink_monitor_drain(fd, 0) > 0)
 		;
 	assert_int_equal(sm_netlink_add_address(bed->nl, bed->a.ifindex, &p), 0);
-	assert_int_equal(sm_netlink_monitor_drain(fd), 1);
+	assert_int_equal(sm_netlink_monitor_drain(fd, 0), 1);
 	assert_int_equal(sm_netlink_add_route(bed->nl, bed->a.ifindex, &route), 0);
-	assert_int_equal(sm_netlink_monitor_drain(fd), 1);
+	assert_int_equal(sm_netlink_monitor_drain(fd, 0), 1);
 	assert_int_equal(sm_netlink_set_mtu(bed->nl, bed->a.ifindex, 1400), 0);
-	assert_int_equal(sm_netlink_monitor_drain(fd), 1);
+	assert_int_equal(sm_netlink_monitor_drain(fd, 0), 1);
+	assert_int_equal(sm_netlink_set_mtu(bed->nl, bed->a.ifindex, 1300), 0);
+	assert_int_equal(sm_netlink_monitor_drain(fd, bed->a.ifindex), 0);
 	close(fd);
-	assert_int_equal(sm_netlink_monitor_drain(fd), -EBADF);
+	assert_int_equal(sm_netlink_monitor_drain(fd, 0), -EBADF);
 }
 
 int main(void)
