@@ -5,7 +5,7 @@
  */
 #include "io/udp.h"
 
-#include "wire/const.h"
+#include "wire/data.h"
 
 #include <linux/filter.h>
 #include <netinet/in.h>

@@ -21,7 +21,6 @@
 /* "Data packets" */
 #define SM_PACKET_DATA     0x80 /* first byte; STUN's is below 0x40, so both share a port */
 #define SM_DATA_HEADER_LEN 16u  /* bytes */
-#define SM_DATA_LANE_AT    2u   /* offset of the lane in it */
 #define SM_TAG_LEN         16u  /* bytes, both AEADs */
 #define SM_KIND_LEN        1u   /* bytes: the kind stands last in the sealed content */
 #define SM_DATA_OVERHEAD   (SM_DATA_HEADER_LEN + SM_KIND_LEN + SM_TAG_LEN)

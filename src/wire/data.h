@@ -23,6 +23,8 @@
 #include "base/cursor.h"
 #include "wire/const.h"
 
+#define SM_DATA_LANE_AT 2u /* offset of the lane in it */
+
 struct sm_data_header {
 	uint8_t epoch; /* low 8 bits of the epoch number */
 	uint8_t lane;
