@@ -80,12 +80,16 @@ void sm_contention_follow(struct sm_peer *peer, uint64_t now_us)
 {
 	struct sm_session *ahead = NULL;
 	bool active_moved = false;
-	uint64_t sent;
 
 	for (uint32_t i = 0; i < SM_PEER_SESSIONS_MAX; i++) {
 		struct sm_session *s = peer->session[i];
-		const uint64_t packets = s && s->ready ? sm_session_packets(s, &sent) : 0;
+		struct sm_session_load load = {0};
+		uint64_t packets;
 
+		/* Data alone: probes are answered on whichever session they came. */
+		if (s && s->ready)
+			sm_session_load(s, &load);
+		packets = load.rx_packets;
 		if (!packets)
 			continue;
 		s->ahead = packets > s->followed ? s->ahead + 1 : 0;
