@@ -583,11 +583,17 @@ static void load_second(struct sm_session *s, uint64_t now_us)
 			now_us);
 }
 
+/* Whose address has not answered yet may have said another's: that one is not sent anything large. */
+static bool takes_probes(const struct sm_path *path)
+{
+	return path->state != SM_PATH_DOWN && (path->answered_us || path->moves);
+}
+
 static void mtu_tick(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
 	struct sm_mtu_send send;
 
-	sm_mtu_sleep(&s->mtu, s->path.state == SM_PATH_DOWN, now_us);
+	sm_mtu_sleep(&s->mtu, !takes_probes(&s->path), now_us);
 	if (now_us < sm_mtu_deadline(&s->mtu))
 		return;
 	if (sm_mtu_tick(&s->mtu, s->path.srtt_us, now_us))
@@ -632,7 +638,7 @@ static void send_batch_round(struct sm_peer *peer, struct sm_session *s, uint64_
 
 static void batch_tick(struct sm_peer *peer, struct sm_session *s, uint64_t now_us)
 {
-	sm_batch_sleep(&s->batch, s->path.state == SM_PATH_DOWN, now_us);
+	sm_batch_sleep(&s->batch, !takes_probes(&s->path), now_us);
 	if (now_us < sm_batch_deadline(&s->batch))
 		return;
 	if (sm_batch_tick(&s->batch, s->path.srtt_us, now_us))

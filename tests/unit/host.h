@@ -25,6 +25,7 @@ struct host {
 	struct host_conn conn[HOST_CONNS];
 	struct sm_snapshot *picture, *old;
 	uint32_t dials, resolves, datagrams;
+	uint32_t largest; /* datagram, bytes */
 	uint32_t batches; /* messages of several datagrams */
 	int resolve_err;  /* what looking up ends with */
 	uint32_t events[SM_NODE_EVENT_COUNT];
@@ -73,11 +74,13 @@ static inline void host_conn_close(void *host, void *conn)
 static inline int host_datagram(void *host, const struct sm_addr *to, const struct sm_addr *from,
 				const void *data, size_t len)
 {
+	struct host *h = host;
+
 	(void)to;
 	(void)from;
 	(void)data;
-	(void)len;
-	((struct host *)host)->datagrams++;
+	h->datagrams++;
+	h->largest = SM_MAX(h->largest, (uint32_t)len);
 	return 0;
 }
 

@@ -315,6 +315,27 @@ static void pass_time(struct host *h, uint64_t us)
 		assert_true(sm_node_tick(h->node, h->now_us) > h->now_us);
 }
 
+/* An address that the peer only claims gets small probes; large ones and batches once it has answered. */
+static void test_unproven_address_gets_little(void **state)
+{
+	struct host *h = node_new();
+	struct sm_link *link = host_open(h, 0, false);
+
+	(void)state;
+	say(h, 0, link, &hello);
+	say(h, 0, link, &ready);
+	pass_time(h, 5 * SM_SEC_US);
+	assert_in_range(h->datagrams, 1, 20);
+	assert_in_range(h->largest, 1, SM_DATA_OVERHEAD + SM_PROBE_LEN_MAX);
+	assert_int_equal(h->batches, 0);
+	link->session->path.answered_us = h->now_us;
+	(void)sm_path_on_received(&link->session->path, h->now_us);
+	pass_time(h, SM_SEC_US);
+	assert_true(h->largest > SM_PATH_MTU_MIN);
+	assert_true(h->batches > 0);
+	host_free(h);
+}
+
 /* A look-up that cannot even begin is tried again, and what is known without it is dialled. */
 static void test_resolve_fails(void **state)
 {
@@ -487,6 +508,7 @@ int main(void)
 		cmocka_unit_test(test_renewal_repeated),
 		cmocka_unit_test(test_probe_amplifies_nothing),
 		cmocka_unit_test(test_remote_is_known),
+		cmocka_unit_test(test_unproven_address_gets_little),
 		cmocka_unit_test(test_resolve_fails),
 	};
 
