@@ -5,11 +5,15 @@
  */
 #include "daemons.h"
 
+#include <err.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <sys/mount.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define LABEL_63 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -201,6 +205,37 @@ static void test_nobody_waits(void **state)
 	assert_true(sm_list_empty(&d->resolutions));
 }
 
+static void write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+
+	if (!f || fputs(text, f) < 0 || fclose(f))
+		err(1, "%s", path);
+}
+
+/* What names mean is the test's, not the machine's: an /etc of its own, that nobody else sees */
+static void own_names(void)
+{
+	const uid_t uid = geteuid();
+	const gid_t gid = getegid();
+	char map[32];
+
+	if (unshare(CLONE_NEWNS | (uid ? CLONE_NEWUSER : 0)))
+		err(1, "cannot make a mount namespace");
+	if (uid) {
+		snprintf(map, sizeof(map), "0 %u 1", uid);
+		write_file("/proc/self/uid_map", map);
+		write_file("/proc/self/setgroups", "deny");
+		snprintf(map, sizeof(map), "0 %u 1", gid);
+		write_file("/proc/self/gid_map", map);
+	}
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("etc", "/etc", "tmpfs", 0, NULL))
+		err(1, "cannot mount");
+	write_file("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
+	write_file("/etc/nsswitch.conf", "hosts: files\n");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -210,5 +245,6 @@ int main(void)
 		TEST(test_not_configured), TEST(test_nobody_waits),
 	};
 
+	own_names();
 	return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);
 }
