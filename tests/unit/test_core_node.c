@@ -329,7 +329,7 @@ static void test_unproven_address_gets_little(void **state)
 	assert_in_range(h->largest, 1, SM_DATA_OVERHEAD + SM_PROBE_LEN_MAX);
 	assert_int_equal(h->batches, 0);
 	link->session->path.answered_us = h->now_us;
-	(void)sm_path_on_received(&link->session->path, h->now_us);
+	(void)!sm_path_on_received(&link->session->path, h->now_us);
 	pass_time(h, SM_SEC_US);
 	assert_true(h->largest > SM_PATH_MTU_MIN);
 	assert_true(h->batches > 0);
