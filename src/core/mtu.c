@@ -241,7 +241,7 @@ void sm_mtu_second(struct sm_mtu *m, uint64_t packets, uint64_t bytes, bool rece
 		return;
 	if (age_us >= SM_MTU_VERIFY_US ||
 	    (age_us >= SOME_US && m->unverified_packets >= SOME_PACKETS) ||
-	    (age_us >= BUSY_US && (!received || m->unverified_bytes >= MUCH * m->size)))
+	    (age_us >= BUSY_US && (!received || m->unverified_bytes >= (uint64_t)MUCH * m->size)))
 		sm_mtu_verify(m, now_us);
 }
 

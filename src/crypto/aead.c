@@ -26,11 +26,11 @@ static const char *const cipher_names[] = {
 };
 static_assert(SM_ARRAY_SIZE(cipher_names) == SM_CIPHER_COUNT, "a name for each cipher");
 
-static bool portable;
+static bool portable_only;
 
-void sm_aead_set_portable(bool only)
+void sm_aead_set_portable(bool portable)
 {
-	portable = only;
+	portable_only = portable;
 }
 
 int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_KEY_LEN],
@@ -46,7 +46,7 @@ int sm_aead_new(enum sm_cipher cipher, const uint8_t key[SM_AEAD_KEY_LEN],
 	if (!aead)
 		return -ENOMEM;
 	memcpy(aead->iv, iv, sizeof(aead->iv));
-	if (cipher == SM_CIPHER_AES256GCM && !portable && sm_aead_mb_version()) {
+	if (cipher == SM_CIPHER_AES256GCM && !portable_only && sm_aead_mb_version()) {
 		aead->mb = sm_aead_mb_new(key);
 		if (!aead->mb)
 			goto out;

@@ -138,9 +138,9 @@ int sm_bed_new(enum sm_mode mode, struct sm_bed **ret_bed, struct sm_bed_fault *
 	bed->card = (struct sm_tun){.lock_fd = -1};
 	bed->udp[0] = bed->udp[1] = -1;
 	bed->frame = malloc(SM_BED_ROOM);
-	bed->out = malloc(2 * SM_BED_ROOM);
+	bed->out = malloc((size_t)2 * SM_BED_ROOM);
 	bed->in = malloc((size_t)SM_BED_MESSAGES * SM_BED_ROOM);
-	bed->joined = malloc(2 * SM_BED_ROOM);
+	bed->joined = malloc((size_t)2 * SM_BED_ROOM);
 	err = bed->frame && bed->out && bed->in && bed->joined
 		      ? leave(fault)
 		      : fail(-ENOMEM, fault, "out of memory");

@@ -31,9 +31,9 @@ const char *sm_stage_name(enum sm_stage stage)
 static int init_buffers(struct sm_worker *w)
 {
 	/* Only what is touched costs memory: the big ones come straight from the kernel, and as zeros. */
-	w->arena = malloc(SM_ARENA_LEN);
+	w->arena = malloc((size_t)SM_ARENA_FRAMES * SM_ARENA_FRAME);
 	w->out = malloc(SM_OUT_LEN);
-	w->scratch = malloc(2 * SM_ARENA_FRAME);
+	w->scratch = malloc((size_t)2 * SM_ARENA_FRAME);
 	w->received = malloc((size_t)SM_BATCH_MAX * SM_RX_ROOM);
 	w->opened = malloc(SM_OPENED_LEN);
 	if (!w->arena || !w->out || !w->scratch || !w->received || !w->opened)

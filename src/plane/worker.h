@@ -38,8 +38,9 @@ static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
 #define SM_READ_MAX       (65535u + 14u + 8u)
 #define SM_ARENA_HEADROOM 64u
 #define SM_ARENA_FRAME    (SM_ARENA_HEADROOM + SM_READ_MAX + SM_TRAILER_MAX + 64u)
-#define SM_ARENA_LEN      (8u * SM_ARENA_FRAME)
-#define SM_OUT_LEN        (256u * 1024u)
+#define SM_ARENA_FRAMES   8u
+#define SM_ARENA_LEN      (SM_ARENA_FRAMES * SM_ARENA_FRAME)
+#define SM_OUT_LEN        0x40000u /* 256 kB */
 
 /*
  * Received: each message has room for what the kernel joins (64 kB). While such big ones come, few are taken
@@ -47,7 +48,7 @@ static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
  */
 #define SM_RX_ROOM    (65536u + 2112u) /* not a power of two: neighbours use other cache sets */
 #define SM_RX_BIG     8u
-#define SM_OPENED_LEN (256u * 1024u)
+#define SM_OPENED_LEN 0x40000u /* 256 kB */
 
 /* For how long an offload that failed is not tried again */
 #define SM_OFFLOAD_RETRY_US (60 * SM_SEC_US)

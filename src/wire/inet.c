@@ -244,8 +244,7 @@ uint64_t sm_inet_pseudo(const struct sm_inet *inet, const uint8_t *frame, uint32
 	const uint8_t *ip = frame + inet->l3;
 	uint64_t sum = (uint64_t)htobe32(l4_len) + htobe32(inet->proto);
 
-	return inet->version == 4 ? sm_csum_add(sum, ip + 12, 2 * 4)
-				  : sm_csum_add(sum, ip + 8, 2 * 16);
+	return inet->version == 4 ? sm_csum_add(sum, ip + 12, 8) : sm_csum_add(sum, ip + 8, 32);
 }
 
 bool sm_inet_verify(const struct sm_inet *inet, const uint8_t *frame)
