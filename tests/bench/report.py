@@ -69,8 +69,8 @@ def latency(found):
 
 def tcp(found):
     rows = []
-    for name, title in (("raw", "veth"), ("tunnel_1500", "tunnel, MTU 1500 (frames in two parts)"),
-                        ("tunnel_1400", "tunnel, MTU 1400 (fits the path)")):
+    for name, title in (("raw", "veth"), ("tunnel_1500", "tunnel, MTU 1500"),
+                        ("tunnel_1400", "tunnel, MTU 1400")):
         one = found[name]
         rows.append([title, with_range(one["gbps"], ".2f"), show(one["ratio_to_raw"], ".4f"),
                      show(one.get("cpu_s_per_gb"), ".2f"), show(one["retransmits"], ".0f")])
