@@ -2,8 +2,8 @@
 """
 Certificates that were good and are so no more: revoked, superseded, expired, before and in a session.
 
-    alice <== pings, hundred a second ==> bob       carol, on mallory's machine: her certificate's
-      ^                                   ^         days are numbered
+    alice <== pings, hundred a second ==> bob       carol: her certificate's days are numbered
+      ^                                   ^
       +------------ sessions -------------+-------- carol
 
 alice and bob have a copy of the revocation list each, so that a test decides who knows.
@@ -48,9 +48,19 @@ def hand_out(house, *daemons):
         daemon.ask("reload")
 
 
-def member(house, name, peers=("alice",), **options):
-    """A daemon of that name with a certificate that `ca issue` made just now, not started."""
-    return house.daemon(name, house.authority.issue(name, fresh=True, **options), peers=peers)
+def tenant(house, name, certificate, **options):
+    """A daemon on a machine of its own, not started.
+
+    The members go on looking for who was there once; on one machine for all they would find the
+    next tenant, and what these refuse each other would come between.
+    """
+    machine, = house.lab.internet(name)
+    return house.daemon(name, certificate, machine=machine, **options)
+
+
+def member(house, name):
+    """One with a certificate that `ca issue` made just now."""
+    return tenant(house, name, house.authority.issue(name, fresh=True))
 
 
 def revoked(name, number):
@@ -63,12 +73,11 @@ def test_revoked_before_it_connects(house):
     hand_out(house)
     at = house.alice.log_size()
     told = "the peer refused our certificate: it is revoked"
-    with house.counts("refused", "revoked"), house.counts("dial_refused",
-                                                          "revoked"), house.dialling(odd.name):
+    with house.counts("refused", "revoked"), house.counts("dial_refused", "revoked"), \
+            house.dialling(odd.name, machine=odd.machine):
         odd.start()
-        house.alice.wait_log(f"control: refused {house.mallory.ip4}:[0-9]+: " + revoked(odd.name,
-                                                                                        "[0-9]+"),
-                                                                                        position=at)
+        house.alice.wait_log(f"control: refused {odd.machine.ip4}:[0-9]+: " +
+                             revoked(odd.name, "[0-9]+"), position=at)
         odd.wait_log(f"warn  peer alice: closed by the peer: revoked: {told}")
         house.alice.wait_log(f"warn  peer {odd.name} at .*: " + revoked(odd.name, hand_out_number),
                              10, position=at)
@@ -88,9 +97,9 @@ def test_a_node_that_knows_its_own_revocation_says_so(house):
 
 def test_revoked_in_a_session(house):
     """alice reloads by command, bob by SIGHUP; who has not yet heard goes on."""
-    carol = house.daemon("carol",
-                         house.authority.issue("carol", "--address", "10.7.0.30/24", fresh=True),
-                         peers=("alice", "bob"))
+    carol = tenant(house, "carol",
+                   house.authority.issue("carol", "--address", "10.7.0.30/24", fresh=True),
+                   peers=("alice", "bob"))
     carol.start()
     carol.wait_up("alice", "bob")
     house.lab.wait_mesh(house.alice, carol)
@@ -145,7 +154,7 @@ def test_revoked_in_a_session(house):
 def test_a_newer_certificate_supersedes(house):
     """Of two nodes with one name the one with the newer notBefore stays, whoever comes last."""
     eve, = house.lab.internet("eve")
-    old = house.daemon("dave", house.forge.make("dave", begin=-7200))
+    old = tenant(house, "dave", house.forge.make("dave", begin=-7200))
     os.mkdir(house.forge.path("new"))
     newer = type(house.forge)(house.forge.path("new"), house.authority)
     new = house.daemon("dave", newer.make("dave", begin=-3600), machine=eve)
@@ -182,7 +191,7 @@ def test_a_renewed_certificate_replaces_its_own_session(house):
     os.mkdir(house.forge.path("renewed"))
     second = type(house.forge)(house.forge.path("renewed"), house.authority).make("erin",
                                                                                   begin=-3600)
-    erin = house.daemon("erin", first)
+    erin = tenant(house, "erin", first)
     erin.start()
     house.lab.wait_mesh(house.alice, erin)
     serial = house.alice.peer("erin")["certificate"]["fingerprint"]
@@ -195,9 +204,9 @@ def test_a_renewed_certificate_replaces_its_own_session(house):
 
 
 def test_a_certificate_that_expires_ends_its_session(house):
-    odd = house.daemon("short",
-                       house.authority.issue("short", "--valid", "8s", "--address", "10.7.0.31/24",
-                                             fresh=True))
+    odd = tenant(house, "short",
+                 house.authority.issue("short", "--valid", "8s", "--address", "10.7.0.31/24",
+                                       fresh=True))
     at = house.alice.log_size()
     odd.start()
     house.lab.wait_mesh(house.alice, odd)
@@ -246,15 +255,11 @@ def test_a_list_of_another_ca_changes_nothing(house):
 
 @pytest.mark.parametrize("key", ["same", "new"])
 def test_a_certificate_renewed_by_reload_is_used_at_once(house, key):
-    """A session must not go on under the old one until that expires. The change itself costs no packet.
-
-    10 s: alice may just be looking for an earlier tenant of that address, which delays the new
-    connection by one back-off.
-    """
+    """A session must not go on under the old one until that expires. The change itself costs no packet."""
     name = "fay-" + key
     address = ("--address", {"same": "10.7.0.32/24", "new": "10.7.0.33/24"}[key])
     certificate, private = house.authority.issue(name, "--valid", "1h", *address, fresh=True)
-    fay = house.daemon(name, (certificate, private))
+    fay = tenant(house, name, (certificate, private))
     fay.start()
     house.lab.wait_mesh(house.alice, fay)
     before = house.alice.peer(name)["certificate"]
