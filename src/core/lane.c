@@ -168,16 +168,24 @@ static void *alloc_lanes(uint32_t count, size_t size)
 	return lanes;
 }
 
-int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher, bool client,
-		 uint32_t number, uint32_t remote_session, uint32_t tx_count, uint32_t rx_count,
-		 struct sm_epoch **ret_epoch)
+/* The reverse of sm_lane_slot() */
+static uint8_t lane_number(uint32_t plain, uint32_t slot)
 {
+	return (uint8_t)(slot < plain ? slot : SM_LANE_EXPRESS | (slot - plain + 1));
+}
+
+int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher, bool client,
+		 uint32_t number, uint32_t remote_session, uint32_t tx_plain, uint32_t rx_plain,
+		 bool express, struct sm_epoch **ret_epoch)
+{
+	const uint32_t tx_count = express ? 2 * tx_plain - 1 : tx_plain;
+	const uint32_t rx_count = express ? 2 * rx_plain - 1 : rx_plain;
 	enum sm_direction out = client ? SM_CLIENT_TO_SERVER : SM_SERVER_TO_CLIENT;
 	enum sm_direction in = client ? SM_SERVER_TO_CLIENT : SM_CLIENT_TO_SERVER;
 	struct sm_epoch *epoch;
 	int r = -ENOMEM;
 
-	if (tx_count == 0 || tx_count > SM_LANE_MAX || rx_count == 0 || rx_count > SM_LANE_MAX)
+	if (tx_plain == 0 || tx_plain > SM_LANE_MAX || rx_plain == 0 || rx_plain > SM_LANE_MAX)
 		return -EINVAL;
 	epoch = calloc(1, sizeof(*epoch));
 	if (!epoch)
@@ -187,15 +195,17 @@ int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher, bo
 	epoch->rx = alloc_lanes(rx_count, sizeof(*epoch->rx));
 	if (!epoch->tx || !epoch->rx)
 		goto fail;
+	epoch->tx_plain = tx_plain;
 	epoch->tx_count = tx_count;
+	epoch->rx_plain = rx_plain;
 	epoch->rx_count = rx_count;
 	for (uint32_t i = 0; i < tx_count; i++) {
 		struct sm_tx_lane *lane = &epoch->tx[i];
 
 		lane->session = remote_session;
 		lane->epoch = (uint8_t)number;
-		lane->lane = (uint8_t)i;
-		r = sm_schedule_lane(secret, out, cipher, number, (uint8_t)i, true, &lane->aead);
+		lane->lane = lane_number(tx_plain, i);
+		r = sm_schedule_lane(secret, out, cipher, number, lane->lane, true, &lane->aead);
 		if (r < 0)
 			goto fail;
 	}
@@ -203,8 +213,8 @@ int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher, bo
 		struct sm_rx_lane *lane = &epoch->rx[i];
 
 		lane->epoch = (uint8_t)number;
-		lane->lane = (uint8_t)i;
-		r = sm_schedule_lane(secret, in, cipher, number, (uint8_t)i, false, &lane->aead);
+		lane->lane = lane_number(rx_plain, i);
+		r = sm_schedule_lane(secret, in, cipher, number, lane->lane, false, &lane->aead);
 		if (r < 0)
 			goto fail;
 	}

@@ -120,12 +120,14 @@ SM_MUST_CHECK int sm_rx_lane_open(struct sm_rx_lane *lane, struct sm_pbuf *pkt,
 
 /**
  * struct sm_epoch - All lanes under one epoch secret
- * @tx: control lane and one for each local worker (tx_count)
- * @rx: control lane and one for each of the peer's workers (rx_count)
+ * @tx: control lane, one for each local worker (together @tx_plain), and if there are express lanes another
+ *      one for each (together @tx_count)
+ * @rx: the same for the peer's workers
  */
 struct sm_epoch {
 	uint32_t number;
-	uint32_t tx_count, rx_count;
+	uint32_t tx_plain, tx_count;
+	uint32_t rx_plain, rx_count;
 	struct sm_tx_lane *tx;
 	struct sm_rx_lane *rx;
 	uint32_t refs; /* control thread: session and snapshots that hold it */
@@ -140,15 +142,54 @@ struct sm_epoch {
 
 struct sm_epoch_secret;
 
+/* Where in an array of @plain lanes and their express ones does the lane of that number stand? @count: nowhere */
+static inline uint32_t sm_lane_slot(uint32_t plain, uint32_t count, uint8_t lane)
+{
+	const uint32_t worker = lane & ~SM_LANE_EXPRESS;
+
+	if (worker >= plain)
+		return count;
+	if (!(lane & SM_LANE_EXPRESS))
+		return worker;
+	return worker > SM_LANE_CONTROL && count > plain ? plain - 1 + worker : count;
+}
+
+/** sm_epoch_rx() - Return: the receiving lane of that number, NULL: there is none */
+static inline struct sm_rx_lane *sm_epoch_rx(const struct sm_epoch *epoch, uint8_t lane)
+{
+	const uint32_t slot = sm_lane_slot(epoch->rx_plain, epoch->rx_count, lane);
+
+	return slot < epoch->rx_count ? &epoch->rx[slot] : NULL;
+}
+
+/**
+ * sm_epoch_tx() - The sending lane of a worker
+ * @worker:  from 0
+ * @express: the express one, if the epoch has them
+ * Return: NULL: the epoch has none for that worker
+ */
+static inline struct sm_tx_lane *sm_epoch_tx(const struct sm_epoch *epoch, uint32_t worker,
+					     bool express)
+{
+	const uint32_t lane = worker + 1;
+
+	if (lane >= epoch->tx_plain)
+		return NULL;
+	return &epoch->tx[express && epoch->tx_count > epoch->tx_plain ? epoch->tx_plain + worker
+								       : lane];
+}
+
 /**
  * sm_epoch_new() - Derive every lane
  * @client: we are the TLS client
- * @tx_count, @rx_count: lanes including the control lane, at most SM_LANE_MAX
+ * @tx_plain, @rx_plain: lanes including the control lane, at most SM_LANE_MAX
+ * @express: and express ones
  * Return: 0, -ENOMEM, -EIO, -EINVAL
  */
 SM_MUST_CHECK int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher,
 			       bool client, uint32_t number, uint32_t remote_session,
-			       uint32_t tx_count, uint32_t rx_count, struct sm_epoch **ret_epoch);
+			       uint32_t tx_plain, uint32_t rx_plain, bool express,
+			       struct sm_epoch **ret_epoch);
 void sm_epoch_free(struct sm_epoch *epoch);
 
 #endif

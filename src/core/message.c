@@ -29,7 +29,7 @@ int sm_message_send_hello(struct sm_link *link)
 				.mtu = (uint16_t)c->mtu,
 				.session = link->session->config.index,
 				.instance = link->node->instance,
-				.features = SM_FEATURE_PART | SM_FEATURE_CHUNK,
+				.features = SM_FEATURE_PART | SM_FEATURE_CHUNK | SM_FEATURE_EXPRESS,
 			},
 	};
 
@@ -69,6 +69,7 @@ static int start_session(struct sm_link *link, const struct sm_msg_hello *hello,
 		.client = link->client,
 		.takes_parts = hello->features & SM_FEATURE_PART,
 		.takes_chunks = hello->features & SM_FEATURE_CHUNK,
+		.express = hello->features & SM_FEATURE_EXPRESS,
 		.cipher = cipher,
 		.tx_lanes = node->config.workers + 1,
 		.rx_lanes = hello->workers + 1u,

@@ -50,7 +50,7 @@ static int epoch_make(const struct sm_session *s, const struct sm_epoch_secret *
 {
 	const struct sm_session_config *c = &s->config;
 	int err = sm_epoch_new(secret, c->cipher, c->client, number, c->remote_index, c->tx_lanes,
-			       c->rx_lanes, ret_epoch);
+			       c->rx_lanes, c->express, ret_epoch);
 
 	if (err)
 		return err;

@@ -44,7 +44,8 @@ struct sm_session_config {
 	bool client;
 	bool takes_parts, takes_chunks;
 	enum sm_cipher cipher;
-	uint32_t tx_lanes, rx_lanes;
+	uint32_t tx_lanes, rx_lanes; /* without express ones */
+	bool express;                /* there are express lanes */
 	uint64_t rekey_after_us;
 	uint32_t mtu; /* the peer's TAP or TUN */
 };

@@ -107,9 +107,10 @@ int sm_udp_set_gro(int fd, bool on)
 
 int sm_udp_steer(int fd, uint32_t count)
 {
-	/* The program sees the UDP payload: the lane is its third byte. */
+	/* The program sees the UDP payload: the lane is its third byte. Express or not, it is one worker's. */
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, SM_DATA_LANE_AT),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff & ~SM_LANE_EXPRESS),
 		BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
 		BPF_STMT(BPF_RET | BPF_A, 0),
 	};

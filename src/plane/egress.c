@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: MIT
 /*
- * From TAP to UDP: read, switch, cut, seal, send.
+ * From TAP to UDP: read, queue, switch, cut, seal, send.
  *
- * Theory of operation: frames are read one behind another into the arena, super-frames of up to 64 kB among
- * them. The switch says where each goes. A frame is cut into datagrams: one for a plain frame that fits,
- * chunks for a super-frame, parts for what does not fit the path. What stands behind a datagram's share of
- * the frame, its trailer, is put there for the moment of sealing, and the frame is whole again afterwards;
- * so nothing is copied, and a flood seals the same frame many times. Sealed datagrams stand one behind
- * another in @out; those of one size and session are a run, which leaves in one piece (UDP_SEGMENT). A run
- * leaves when the turn ends or @out is full: nothing waits for company.
+ * Theory of operation: frames are read ahead into slots, super-frames of up to 64 kB among them, as many as there
+ * are slots, and leave in the order that the queue gives (core/queue.h): those of flows that send little go
+ * first, on the express lane. The switch says where each goes. A frame is cut into datagrams: one for a plain
+ * frame that fits, chunks for a super-frame, parts for what does not fit the path. What stands behind a
+ * datagram's share of the frame, its trailer, is put there for the moment of sealing, and the frame is whole
+ * again afterwards; so nothing is copied, and a flood seals the same frame many times. Sealed datagrams stand
+ * one behind another in @out; those of one size, session and lane are a run, which leaves in one piece
+ * (UDP_SEGMENT). A run leaves when the turn ends or @out is full: nothing waits for company.
  *
- * A flood to many members may take several turns: frames not yet forwarded stay in @pending, and no new ones
- * are read before they are gone.
+ * A flood to many members may take several turns: no other frame is forwarded before it is done.
  */
 #include "core/segment.h"
 #include "plane/worker.h"
 
 #include <poll.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-/* Bytes sealed in one turn, so that a flood to a thousand members does not keep UDP waiting. */
-#define TURN_MAX SM_ARENA_LEN
+/* Bytes sealed in one turn, so that neither UDP nor who comes later and goes first waits long */
+#define TURN_MAX SM_OUT_LEN
 /* For how long a full send queue is waited for */
 #define SEND_WAIT_NS UINT64_C(1000000)
 
@@ -36,12 +37,14 @@
  * @body, @len:   what is shared out, @piece bytes to each of the @count datagrams but the last
  * @trailer:      stands behind each share: template and descriptor (CHUNK), index (PART), and the kind
  * @frames, @bytes: what the counters of the port get
+ * @express:      on which lane
  */
 struct cut {
 	uint8_t *body;
 	uint32_t len, piece, count;
 	uint32_t frames, bytes;
 	enum sm_kind kind;
+	bool express;
 	struct sm_chunk chunk;
 	uint32_t trailer_len;
 	uint8_t trailer[SM_TRAILER_MAX];
@@ -89,33 +92,92 @@ static bool accept_frame(struct sm_worker *w, struct sm_tap_frame *p, size_t got
 	return true;
 }
 
+static struct sm_inet *inet_of(const struct sm_worker *w, struct sm_tap_frame *p,
+			       struct sm_inet *room)
+{
+	if (p->way == SM_WAY_SUPER)
+		return &p->super.inet;
+	return sm_inet_parse(w->plane->config.mode, p->data, p->len, room) == 0 ? room : NULL;
+}
+
+static void enqueue(struct sm_worker *w, uint16_t slot)
+{
+	struct sm_tap_frame *p = &w->frame[slot];
+	struct sm_inet room;
+	uint32_t hash = sm_flow_hash(w->plane->config.mode, p->data, p->len, inet_of(w, p, &room));
+
+	p->express = !sm_flow_is_bulk(&w->flows, hash, p->len, w->now_us);
+	sm_queue_add(&w->queue, slot, p->len, p->express, hash);
+}
+
+static void release(struct sm_worker *w, uint16_t slot)
+{
+	if (w->frame[slot].big < SM_BIG_COUNT)
+		w->big_free.free[w->big_free.count++] = w->frame[slot].big;
+	w->small_free.free[w->small_free.count++] = (uint8_t)slot;
+}
+
+/* Return: what read() says, at most @room bytes that stand in the frame's slots afterwards */
+static ssize_t read_frame(struct sm_worker *w, struct sm_tap_frame *p, uint8_t small, size_t room)
+{
+	uint8_t *first = w->small_slots + (size_t)small * SM_SMALL_LEN + SM_SLOT_HEADROOM;
+	uint8_t *big = NULL;
+	struct iovec views[2] = {
+		{.iov_base = first - SM_VNET_HDR_LEN,
+		 .iov_len = SM_MIN(room, SM_VNET_HDR_LEN + SM_SMALL_MAX)},
+	};
+	ssize_t got;
+
+	p->data = first;
+	p->big = SM_BIG_COUNT;
+	if (room <= views[0].iov_len)
+		return read(w->tap_fd, views[0].iov_base, views[0].iov_len);
+	p->big = w->big_free.free[w->big_free.count - 1];
+	big = w->big_slots + (size_t)p->big * SM_BIG_LEN + SM_SLOT_HEADROOM;
+	views[1] = (struct iovec){.iov_base = big + SM_SMALL_MAX,
+				  .iov_len = room - views[0].iov_len};
+	got = readv(w->tap_fd, views, 2);
+	if (got <= (ssize_t)views[0].iov_len) {
+		p->big = SM_BIG_COUNT;
+		return got;
+	}
+	w->big_free.count--;
+	p->data = big;
+	memcpy(big - SM_VNET_HDR_LEN, views[0].iov_base, views[0].iov_len);
+	return got;
+}
+
+/* As many as there is room for: who comes behind others in the card's queue may be first in ours. */
 static void read_batch(struct sm_worker *w)
 {
-	size_t room = SM_VNET_HDR_LEN + w->plane->read_max;
-	uint32_t at = 0, tries = 0;
+	const size_t room = SM_VNET_HDR_LEN + w->plane->read_max;
+	const bool wants_big = w->plane->read_max > SM_SMALL_MAX;
+	uint32_t tries = 0, frames = 0;
 
-	w->mark_ns = sm_clock_now_ns();
-	w->pending_at = w->pending_count = w->flood_at = 0;
 	w->tap_more = true;
-	while (tries < SM_BATCH_MAX && at + SM_ARENA_FRAME <= SM_ARENA_LEN) {
-		struct sm_tap_frame *p = &w->pending[w->pending_count];
-		ssize_t got;
+	while (tries < SM_BATCH_MAX && w->small_free.count > 0 &&
+	       (!wants_big || w->big_free.count > 0)) {
+		uint8_t slot = w->small_free.free[w->small_free.count - 1];
+		struct sm_tap_frame *p = &w->frame[slot];
+		ssize_t got = read_frame(w, p, slot, room);
 
-		p->data = w->arena + at + SM_ARENA_HEADROOM;
-		got = read(w->tap_fd, p->data - SM_VNET_HDR_LEN, room);
 		tries++;
 		if (got <= 0) {
 			w->tap_more = !sm_worker_tap_error(w, got == 0 ? ENODEV : errno, false);
 			if (!w->tap_more)
 				break;
-		} else if (accept_frame(w, p, (size_t)got)) {
-			at += (SM_ARENA_HEADROOM + p->len + SM_TRAILER_MAX + 63) & ~63u;
-			w->pending_count++;
+			continue;
 		}
+		w->small_free.count--;
+		frames++;
+		if (accept_frame(w, p, (size_t)got))
+			enqueue(w, slot);
+		else
+			release(w, slot);
 	}
 	sm_worker_count(w, SM_COUNT_SYSCALLS, tries);
-	if (w->pending_count > 0)
-		sm_worker_stage(w, SM_STAGE_TAP_READ, w->pending_count);
+	if (frames > 0)
+		sm_worker_stage(w, SM_STAGE_TAP_READ, frames);
 }
 
 /* --- sending --- */
@@ -237,7 +299,7 @@ static void send_runs(struct sm_worker *w)
 				sm_worker_offload_fault(w, offload, false, run->session->port,
 							-whole);
 		} else if (run->count > 1 && whole == 0) {
-			sm_worker_add(&run->session->tx->tx[w->index + 1].batched, run->count);
+			sm_worker_add(&run->lane->batched, run->count);
 			sm_worker_offload_works(w, offload, false, run->session->port);
 		}
 		account_sent(w, run, err[i], lost, lost_len);
@@ -263,29 +325,31 @@ static void flush(struct sm_worker *w)
 /* --- sealing --- */
 
 /* Can a datagram of @len bytes join the last run? */
-static bool joins(const struct sm_worker *w, const struct sm_session_view *s, uint32_t len)
+static bool joins(const struct sm_worker *w, const struct sm_session_view *s,
+		  const struct sm_tx_lane *lane, uint32_t len)
 {
 	const struct sm_out_run *run = &w->run[w->run_count - 1];
 
-	return s->batches && run->session == s && run->len == run->segment * run->count &&
-	       len <= run->segment && run->count < SM_UDP_SEGMENTS_MAX &&
-	       run->len + len <= SM_UDP_BYTES_MAX && w->now_us >= w->ports[s->port].send.off_us &&
-	       w->plane->config.udp_offload;
+	return s->batches && run->session == s && run->lane == lane &&
+	       run->len == run->segment * run->count && len <= run->segment &&
+	       run->count < SM_UDP_SEGMENTS_MAX && run->len + len <= SM_UDP_BYTES_MAX &&
+	       w->now_us >= w->ports[s->port].send.off_us && w->plane->config.udp_offload;
 }
 
 /* Return: where a datagram of @len bytes for @s is to be sealed to */
-static uint8_t *take_room(struct sm_worker *w, const struct sm_session_view *s, uint32_t len)
+static uint8_t *take_room(struct sm_worker *w, const struct sm_session_view *s,
+			  struct sm_tx_lane *lane, uint32_t len)
 {
 	struct sm_out_run *run;
 	uint8_t *at;
 
 	if (w->out_len + len > SM_OUT_LEN)
 		flush(w);
-	if (w->run_count == 0 || !joins(w, s, len)) {
+	if (w->run_count == 0 || !joins(w, s, lane, len)) {
 		if (w->run_count == SM_BATCH_MAX)
 			flush(w);
 		w->run[w->run_count++] = (struct sm_out_run){
-			.session = s, .at = w->out_len, .segment = len};
+			.session = s, .lane = lane, .at = w->out_len, .segment = len};
 	}
 	run = &w->run[w->run_count - 1];
 	at = w->out + w->out_len;
@@ -319,19 +383,19 @@ static void set_index(struct cut *cut, uint32_t index)
 	}
 }
 
-static int seal_piece(struct sm_worker *w, const struct sm_session_view *s, const struct cut *cut,
-		      uint32_t index, uint64_t number)
+static int seal_piece(struct sm_worker *w, const struct sm_session_view *s, struct sm_tx_lane *lane,
+		      const struct cut *cut, uint32_t index, uint64_t number)
 {
 	uint8_t *from = cut->body + (size_t)index * cut->piece;
 	uint32_t len = SM_MIN(cut->piece, cut->len - index * cut->piece);
 	uint32_t content = len + cut->trailer_len;
 	uint32_t total = SM_DATA_HEADER_LEN + content + SM_TAG_LEN;
-	uint8_t saved[SM_TRAILER_MAX], *out = take_room(w, s, total);
+	uint8_t saved[SM_TRAILER_MAX], *out = take_room(w, s, lane, total);
 	int err;
 
 	memcpy(saved, from + len, cut->trailer_len);
 	memcpy(from + len, cut->trailer, cut->trailer_len);
-	err = sm_tx_lane_seal_to(&s->tx->tx[w->index + 1], number, from, content, out);
+	err = sm_tx_lane_seal_to(lane, number, from, content, out);
 	memcpy(from + len, saved, cut->trailer_len);
 	if (err)
 		give_back(w, total);
@@ -340,14 +404,14 @@ static int seal_piece(struct sm_worker *w, const struct sm_session_view *s, cons
 
 static void seal(struct sm_worker *w, const struct sm_session_view *s, struct cut *cut)
 {
-	struct sm_tx_lane *lane = &s->tx->tx[w->index + 1];
+	struct sm_tx_lane *lane = sm_epoch_tx(s->tx, w->index, cut->express);
 	uint64_t first = 0;
 	int err = sm_tx_lane_reserve(lane, cut->count, w->now_us, &first);
 
 	cut->trailer[cut->trailer_len - 1] = (uint8_t)cut->kind;
 	for (uint32_t i = 0; i < cut->count && !err; i++) {
 		set_index(cut, i);
-		err = seal_piece(w, s, cut, i, first + i);
+		err = seal_piece(w, s, lane, cut, i, first + i);
 		if (!err && i == 0) {
 			w->run[w->run_count - 1].frames += cut->frames;
 			w->run[w->run_count - 1].bytes += cut->bytes;
@@ -373,8 +437,8 @@ static uint32_t room_of(const struct sm_session_view *s)
 	return s->path_mtu > overhead ? s->path_mtu - overhead : 0;
 }
 
-static void send_plain(struct sm_worker *w, const struct sm_session_view *s, uint8_t *data,
-		       uint32_t len)
+static void send_plain(struct sm_worker *w, const struct sm_session_view *s, bool express,
+		       uint8_t *data, uint32_t len)
 {
 	uint32_t room = room_of(s);
 	struct cut cut = {.body = data,
@@ -384,6 +448,7 @@ static void send_plain(struct sm_worker *w, const struct sm_session_view *s, uin
 			  .frames = 1,
 			  .bytes = len,
 			  .kind = SM_KIND_FRAME,
+			  .express = express,
 			  .trailer_len = SM_KIND_LEN};
 
 	if (len > room) {
@@ -405,7 +470,7 @@ static bool send_chunks(struct sm_worker *w, const struct sm_session_view *s,
 			const struct sm_tap_frame *frame)
 {
 	const struct sm_super *super = &frame->super;
-	struct cut cut = {.kind = SM_KIND_CHUNK};
+	struct cut cut = {.kind = SM_KIND_CHUNK, .express = frame->express};
 	uint32_t template_len = super->gso_size > 0 ? super->header_len : 0;
 
 	if (!s->takes_chunks)
@@ -440,7 +505,7 @@ static void send_in_software(struct sm_worker *w, const struct sm_session_view *
 		}
 		frame->vnet = (struct sm_vnet){0};
 		frame->way = SM_WAY_PLAIN;
-		send_plain(w, s, frame->data, frame->len);
+		send_plain(w, s, frame->express, frame->data, frame->len);
 		return;
 	}
 	if (sm_segmenter_init(&segmenter, w->plane->config.mode, &frame->vnet, frame->data,
@@ -454,7 +519,7 @@ static void send_in_software(struct sm_worker *w, const struct sm_session_view *
 			return;
 		}
 		sm_segmenter_next(&segmenter, w->scratch);
-		send_plain(w, s, w->scratch, len);
+		send_plain(w, s, frame->express, w->scratch, len);
 	}
 }
 
@@ -478,13 +543,13 @@ static void clamp_mss(const struct sm_worker *w, const struct sm_session_view *s
 static void send_frame(struct sm_worker *w, const struct sm_session_view *s,
 		       struct sm_tap_frame *frame)
 {
-	if (!s || !s->tx || w->index + 1 >= s->tx->tx_count || s->port >= SM_PORT_MAX) {
+	if (!s || !s->tx || w->index + 1 >= s->tx->tx_plain || s->port >= SM_PORT_MAX) {
 		sm_worker_drop(w, SM_DROP_NO_SESSION);
 		return;
 	}
 	clamp_mss(w, s, frame);
 	if (frame->way == SM_WAY_PLAIN)
-		send_plain(w, s, frame->data, frame->len);
+		send_plain(w, s, frame->express, frame->data, frame->len);
 	else if (frame->way == SM_WAY_SOFTWARE || !send_chunks(w, s, frame))
 		send_in_software(w, s, frame);
 }
@@ -560,7 +625,7 @@ struct releasing {
 static void send_held(void *arg, sm_port_t port, const uint8_t *data, uint32_t len)
 {
 	struct releasing *r = arg;
-	struct sm_tap_frame frame = {.data = r->w->scratch, .len = len};
+	struct sm_tap_frame frame = {.data = r->w->scratch, .len = len, .express = true};
 
 	memcpy(frame.data, data, len);
 	send_frame(r->w, r->s->send[port], &frame);
@@ -582,22 +647,26 @@ void sm_egress_held_turn(struct sm_worker *w)
 		atomic_store_explicit(&w->holds, 0, memory_order_relaxed);
 }
 
-void sm_egress_turn(struct sm_worker *w)
+void sm_egress_turn(struct sm_worker *w, bool read)
 {
 	const struct sm_snapshot *s;
+	uint16_t slot = w->flooding;
 
-	if (w->pending_at < w->pending_count)
-		w->mark_ns = sm_clock_now_ns();
-	else
+	w->mark_ns = sm_clock_now_ns();
+	if (read)
 		read_batch(w);
-	if (w->pending_at == w->pending_count)
+	if (!sm_egress_waits(w))
 		return;
 	s = sm_worker_snapshot(w);
 	w->queued = 0;
-	while (w->pending_at < w->pending_count && w->queued < TURN_MAX) {
-		if (!forward(w, s, &w->pending[w->pending_at]))
+	for (uint32_t n = 0; n < SM_BATCH_MAX && w->queued < TURN_MAX; n++) {
+		if (slot == SM_QUEUE_NONE)
+			slot = sm_queue_take(&w->queue);
+		if (slot == SM_QUEUE_NONE || !forward(w, s, &w->frame[slot]))
 			break;
-		w->pending_at++;
+		release(w, slot);
+		slot = SM_QUEUE_NONE;
 	}
+	w->flooding = slot;
 	flush(w);
 }

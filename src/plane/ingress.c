@@ -25,6 +25,9 @@
 /* A message of more bytes on average: the kernel joins datagrams */
 #define RX_BIG_BYTES 4096u
 
+/* Bytes processed in one turn, so that neither the TAP nor who comes later and goes first waits long */
+#define TURN_MAX SM_OPENED_LEN
+
 /* Damaged messages of several datagrams: looked at that often, and so many before anything follows */
 #define GRO_WINDOW_US (1 * SM_SEC_US)
 #define GRO_BAD_MIN   16u
@@ -55,9 +58,9 @@ static enum sm_drop look_up(const struct sm_snapshot *s, const uint8_t *datagram
 	}
 	if (!f.epoch)
 		return SM_DROP_EPOCH_OVER;
-	if (f.header.lane >= f.epoch->rx_count)
+	f.lane = sm_epoch_rx(f.epoch, f.header.lane);
+	if (!f.lane)
 		return SM_DROP_MALFORMED;
-	f.lane = &f.epoch->rx[f.header.lane];
 	*ret_found = f;
 	return SM_DROP_NONE;
 }
@@ -557,20 +560,40 @@ static void watch_gro(struct sm_worker *w, bool several, uint32_t good, uint32_t
 	}
 }
 
-/* All datagrams of one message. */
-static void process(struct sm_worker *w, const struct sm_snapshot *s,
-		    const struct sm_udp_message *msg)
+/* Control messages and the flows that send little: lanes of their own, so that no order is broken */
+static bool goes_first(const uint8_t *datagram, uint32_t len)
 {
-	uint32_t step = msg->segment > 0 ? msg->segment : SM_MAX(msg->len, 1u), at = 0;
-	uint32_t good = 0, bad = 0;
+	return len > SM_DATA_LANE_AT && (datagram[SM_DATA_LANE_AT] & SM_LANE_EXPRESS ||
+					 datagram[SM_DATA_LANE_AT] == SM_LANE_CONTROL);
+}
+
+static uint32_t step_of(const struct sm_udp_message *msg)
+{
+	return msg->segment > 0 ? msg->segment : SM_MAX(msg->len, 1u);
+}
+
+/* Those datagrams of one message that go @first, or those that do not. Return: how many there are of the others */
+static uint32_t process(struct sm_worker *w, const struct sm_snapshot *s,
+			const struct sm_udp_message *msg, bool first)
+{
+	uint32_t step = step_of(msg), at = 0;
+	uint32_t good = 0, bad = 0, others = 0;
 	bool known = false;
 
 	do {
 		uint32_t len = SM_MIN(step, msg->len - at), owner;
 		struct found f;
-		enum sm_drop why = look_up(s, msg->data + at, len, &f);
+		enum sm_drop why;
 
-		owner = why == SM_DROP_NONE ? f.header.lane % w->plane->config.workers : w->index;
+		if (goes_first(msg->data + at, len) != first) {
+			others++;
+			at += len;
+			continue;
+		}
+		why = look_up(s, msg->data + at, len, &f);
+		owner = why == SM_DROP_NONE
+				? (f.header.lane & ~SM_LANE_EXPRESS) % w->plane->config.workers
+				: w->index;
 		if (owner != w->index) {
 			at += hand_over(w, owner, msg, at, step);
 			continue;
@@ -588,6 +611,7 @@ static void process(struct sm_worker *w, const struct sm_snapshot *s,
 	} while (at < msg->len);
 	if (known)
 		watch_gro(w, step < msg->len, good, bad);
+	return others;
 }
 
 /* The batch is over: nothing waits for the next one. */
@@ -624,34 +648,72 @@ static uint32_t datagrams_of(const struct sm_udp_message *msg)
 	return (msg->len + msg->segment - 1) / msg->segment;
 }
 
-void sm_ingress_turn(struct sm_worker *w)
+/* Receives behind what waits; Return: messages that came */
+static uint32_t receive(struct sm_worker *w)
 {
+	uint32_t waiting = w->rx_end - w->rx_at, at = w->rx_end % w->rx_ring;
+	uint32_t want = SM_MIN(w->rx_ring - waiting, w->rx_ring - at);
 	uint64_t bytes = 0, packets = 0;
-	const struct sm_snapshot *s;
 	int n;
 
-	w->mark_ns = sm_clock_now_ns();
-	n = sm_udp_receive(w->udp_fd, w->rx, w->rx_want);
+	if (want == 0)
+		return 0;
+	n = sm_udp_receive(w->udp_fd, w->rx + at, want);
 	sm_worker_count(w, SM_COUNT_SYSCALLS, 1);
-	w->udp_more = n == (int)w->rx_want;
+	w->udp_more = n == (int)want;
 	if (n < 0 || (n == 0 && w->udp_hangup))
 		clear_errors(w);
 	if (n <= 0)
-		return;
+		return 0;
 	w->udp_errors = 0;
 	for (int i = 0; i < n; i++) {
-		bytes += w->rx[i].len;
-		packets += datagrams_of(&w->rx[i]);
+		bytes += w->rx[at + (uint32_t)i].len;
+		packets += datagrams_of(&w->rx[at + (uint32_t)i]);
 	}
+	w->rx_big = bytes > (uint64_t)n * RX_BIG_BYTES;
 	sm_worker_count(w, SM_COUNT_UDP_RECEIVE_PACKETS, packets);
 	sm_worker_count(w, SM_COUNT_UDP_RECEIVE_BYTES, bytes);
 	sm_worker_stage(w, SM_STAGE_UDP_RECEIVE, (uint32_t)packets);
+	w->rx_end += (uint32_t)n;
+	return (uint32_t)n;
+}
+
+/* What goes first of the last @n messages, before what has waited longer */
+static void process_first(struct sm_worker *w, const struct sm_snapshot *s, uint32_t n)
+{
+	for (uint32_t i = w->rx_end - n; i != w->rx_end; i++) {
+		w->rx_done[i % w->rx_ring] = process(w, s, &w->rx[i % w->rx_ring], true) == 0;
+	}
+	end_batch(w);
+}
+
+void sm_ingress_turn(struct sm_worker *w, bool receiving)
+{
+	const struct sm_snapshot *s;
+	uint32_t n, bytes = 0;
+
+	w->mark_ns = sm_clock_now_ns();
+	n = receiving ? receive(w) : 0;
+	if (!sm_ingress_waits(w))
+		return;
 	s = sm_worker_snapshot(w);
-	for (int i = 0; i < n; i++)
-		process(w, s, &w->rx[i]);
+	if (n > 0)
+		process_first(w, s, n);
+	/* A super-frame in two messages is not torn. */
+	for (; sm_ingress_waits(w) && (bytes < TURN_MAX || w->joining.count > 0); w->rx_at++) {
+		const uint32_t at = w->rx_at % w->rx_ring;
+
+		if (w->rx_done[at])
+			continue;
+		(void)process(w, s, &w->rx[at], false);
+		bytes += w->rx[at].len;
+	}
 	end_batch(w);
 	judge_gro(w);
-	w->rx_want = bytes > (uint64_t)n * RX_BIG_BYTES ? SM_RX_BIG : SM_BATCH_MAX;
+	if (!sm_ingress_waits(w)) {
+		w->rx_at = w->rx_end = 0; /* the first places are the warmest */
+		w->rx_ring = w->rx_big ? SM_RX_BIG : SM_BATCH_MAX;
+	}
 }
 
 bool sm_ingress_has_handed(struct sm_worker *w)
@@ -676,7 +738,8 @@ static uint32_t take_handed(struct sm_worker *w, const struct sm_snapshot *s, st
 						   .len = slot->len,
 						   .segment = slot->segment};
 
-		process(w, s, &msg);
+		(void)process(w, s, &msg, true);
+		(void)process(w, s, &msg, false);
 		sm_ring_release(ring);
 	}
 	return n;

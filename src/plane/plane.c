@@ -28,20 +28,32 @@ const char *sm_stage_name(enum sm_stage stage)
 	return (unsigned)stage < SM_STAGE_COUNT ? stage_names[stage] : "unknown";
 }
 
+static void init_slots(struct sm_slots *slots, uint32_t count)
+{
+	for (slots->count = 0; slots->count < count; slots->count++)
+		slots->free[slots->count] = (uint8_t)(count - 1 - slots->count);
+}
+
 static int init_buffers(struct sm_worker *w)
 {
 	/* Only what is touched costs memory: the big ones come straight from the kernel, and as zeros. */
-	w->arena = malloc((size_t)SM_ARENA_FRAMES * SM_ARENA_FRAME);
+	w->small_slots = malloc((size_t)SM_SMALL_COUNT * SM_SMALL_LEN);
+	w->big_slots = malloc((size_t)SM_BIG_COUNT * SM_BIG_LEN);
 	w->out = malloc(SM_OUT_LEN);
-	w->scratch = malloc((size_t)2 * SM_ARENA_FRAME);
+	w->scratch = malloc((size_t)2 * SM_BIG_LEN);
 	w->received = malloc((size_t)SM_BATCH_MAX * SM_RX_ROOM);
 	w->opened = malloc(SM_OPENED_LEN);
-	if (!w->arena || !w->out || !w->scratch || !w->received || !w->opened)
+	if (!w->small_slots || !w->big_slots || !w->out || !w->scratch || !w->received ||
+	    !w->opened)
 		return -ENOMEM;
+	init_slots(&w->small_free, SM_SMALL_COUNT);
+	init_slots(&w->big_free, SM_BIG_COUNT);
+	sm_queue_init(&w->queue);
+	w->flooding = SM_QUEUE_NONE;
 	for (uint32_t i = 0; i < SM_BATCH_MAX; i++)
 		w->rx[i] = (struct sm_udp_message){.data = w->received + (size_t)i * SM_RX_ROOM,
 						   .room = SM_RX_ROOM};
-	w->rx_want = SM_BATCH_MAX;
+	w->rx_ring = SM_BATCH_MAX;
 	return 0;
 }
 
@@ -104,7 +116,8 @@ static void done_worker(struct sm_worker *w)
 	sm_ring_done(&w->events);
 	sm_held_done(&w->held);
 	sm_pbuf_pool_done(&w->pool);
-	free(w->arena);
+	free(w->small_slots);
+	free(w->big_slots);
 	free(w->out);
 	free(w->scratch);
 	free(w->received);

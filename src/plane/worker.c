@@ -245,6 +245,16 @@ static bool udp_usable(const struct sm_worker *w)
 	return w->now_us >= w->udp_quiet_us;
 }
 
+static bool tap_ready(const struct sm_worker *w)
+{
+	return w->tap_more && tap_usable(w);
+}
+
+static bool udp_ready(const struct sm_worker *w)
+{
+	return w->udp_more && udp_usable(w);
+}
+
 /* Return: when to wake though nothing happens, SM_NEVER */
 static uint64_t deadline(const struct sm_worker *w)
 {
@@ -309,18 +319,17 @@ static bool turn(struct sm_worker *w)
 	bool handed = false, more;
 
 	sm_egress_held_turn(w);
-	if (w->pending_at < w->pending_count || (w->tap_more && tap_usable(w)))
-		sm_egress_turn(w);
-	if (w->udp_more && udp_usable(w))
-		sm_ingress_turn(w);
+	if (sm_egress_waits(w) || tap_ready(w))
+		sm_egress_turn(w, tap_ready(w));
+	if (sm_ingress_waits(w) || udp_ready(w))
+		sm_ingress_turn(w, udp_ready(w));
 	if (w->plane->config.workers > 1)
 		handed = sm_ingress_handed_turn(w);
 	tell_tap_gone(w);
 	wake_others(w);
 	wake_control(w);
 
-	more = handed || w->pending_at < w->pending_count || (w->tap_more && tap_usable(w)) ||
-	       (w->udp_more && udp_usable(w));
+	more = handed || sm_egress_waits(w) || sm_ingress_waits(w) || tap_ready(w) || udp_ready(w);
 	/* One busy side does not keep the other one from being asked. */
 	w->tap_more = w->udp_more = more;
 	w->tap_hangup = w->udp_hangup = false;

@@ -12,6 +12,8 @@
 #include "base/pbuf.h"
 #include "base/ring.h"
 #include "core/coalesce.h"
+#include "core/flow.h"
+#include "core/queue.h"
 #include "core/super.h"
 #include "io/tun.h"
 #include "io/udp.h"
@@ -32,22 +34,25 @@ static_assert(SM_UDP_BATCH == SM_BATCH_MAX, "one batch is one system call");
 #define SM_TRAILER_MAX (SM_TEMPLATE_MAX + SM_CHUNK_LEN + SM_KIND_LEN)
 
 /*
- * The longest that a TAP hands over: 64 kB of IP packet, Ethernet header, two tags. The arena takes eight of
- * them, or a batch of small frames.
+ * The longest that a TAP hands over: 64 kB of IP packet, Ethernet header, two tags. A frame is read into a
+ * small slot; what does not fit there continues in a big one, where the small one's share is put in front.
  */
 #define SM_READ_MAX       (65535u + 14u + 8u)
-#define SM_ARENA_HEADROOM 64u
-#define SM_ARENA_FRAME    (SM_ARENA_HEADROOM + SM_READ_MAX + SM_TRAILER_MAX + 64u)
-#define SM_ARENA_FRAMES   8u
-#define SM_ARENA_LEN      (SM_ARENA_FRAMES * SM_ARENA_FRAME)
+#define SM_SLOT_HEADROOM  64u
+#define SM_SLOT_LEN(room) ((SM_SLOT_HEADROOM + (room) + SM_TRAILER_MAX + 63u) & ~63u)
+#define SM_SMALL_MAX      2048u
+#define SM_SMALL_LEN      SM_SLOT_LEN(SM_SMALL_MAX)
+#define SM_SMALL_COUNT    128u
+#define SM_BIG_LEN        SM_SLOT_LEN(SM_READ_MAX)
+#define SM_BIG_COUNT      16u
 #define SM_OUT_LEN        0x40000u /* 256 kB */
 
 /*
  * Received: each message has room for what the kernel joins (64 kB). While such big ones come, few are taken
- * at a time. What was opened stands in @opened until it is written.
+ * ahead. What was opened stands in @opened until it is written.
  */
 #define SM_RX_ROOM    (65536u + 2112u) /* not a power of two: neighbours use other cache sets */
-#define SM_RX_BIG     8u
+#define SM_RX_BIG     16u
 #define SM_OPENED_LEN 0x40000u /* 256 kB */
 
 /* For how long an offload that failed is not tried again */
@@ -76,24 +81,39 @@ enum sm_way {
 	SM_WAY_SOFTWARE, /* only after software finished it */
 };
 
-/** struct sm_tap_frame - A frame that was read; @super is set for SM_WAY_SUPER */
+/**
+ * struct sm_tap_frame - A frame that was read
+ * @express: of a flow that sends little
+ * @big:     the big slot that @data is in, else SM_BIG_COUNT
+ * @super:   for SM_WAY_SUPER
+ */
 struct sm_tap_frame {
 	uint8_t *data;
 	uint32_t len;
 	enum sm_way way;
+	bool express;
+	uint8_t big;
 	struct sm_vnet vnet;
 	struct sm_super super;
 };
 
+/** struct sm_slots - Free slots, the last used first */
+struct sm_slots {
+	uint32_t count;
+	uint8_t free[SM_SMALL_COUNT];
+};
+static_assert(SM_SMALL_COUNT <= SM_QUEUE_FRAMES && SM_BIG_COUNT < SM_SMALL_COUNT, "one index");
+
 /**
  * struct sm_out_run - Sealed datagrams that leave in one message
- * @session: of the snapshot of this turn
+ * @session, @lane: of the snapshot of this turn
  * @at, @len: in the worker's @out
  * @segment: bytes of each but the last
  * @frames, @bytes: what the port's counters get when it has left
  */
 struct sm_out_run {
 	const struct sm_session_view *session;
+	struct sm_tx_lane *lane;
 	uint32_t at, len, segment, count;
 	uint32_t frames, bytes;
 };
@@ -183,10 +203,13 @@ struct sm_worker {
 	uint32_t handed_from;        /* whose ring is read first */
 
 	/* Egress: frames read and not yet forwarded, datagrams sealed and not yet sent */
-	uint8_t *arena, *out, *scratch;
-	struct sm_tap_frame pending[SM_BATCH_MAX];
-	uint32_t pending_at, pending_count;
-	uint32_t flood_at; /* members that pending[pending_at] went to already */
+	uint8_t *small_slots, *big_slots, *out, *scratch;
+	struct sm_slots small_free, big_free;
+	struct sm_tap_frame frame[SM_SMALL_COUNT]; /* by its small slot */
+	struct sm_queue queue;
+	struct sm_flows flows;
+	uint16_t flooding; /* the frame that is on its way to many, SM_QUEUE_NONE */
+	uint32_t flood_at; /* members that it went to already */
 	uint32_t queued;   /* bytes sealed in this turn */
 	struct sm_out_run run[SM_BATCH_MAX];
 	uint32_t run_count, out_len;
@@ -196,7 +219,10 @@ struct sm_worker {
 	/* Ingress: received messages; what was opened and is to be written */
 	uint8_t *received, *opened;
 	struct sm_udp_message rx[SM_BATCH_MAX];
-	uint32_t rx_want; /* messages to ask for */
+	bool rx_done[SM_BATCH_MAX]; /* nothing of it waits any more */
+	uint32_t rx_at, rx_end; /* those that wait: counted on, a place is the rest by @rx_ring */
+	uint32_t rx_ring;       /* messages that may wait; changed when none does */
+	bool rx_big;            /* those that came last were big */
 	uint32_t opened_len;
 	struct sm_joining joining;
 	struct sm_run joined_run;
@@ -295,11 +321,23 @@ void *sm_worker_main(void *arg);
 /** sm_egress_held_turn() - After a publication: send what newly connected peers have missed */
 void sm_egress_held_turn(struct sm_worker *w);
 
-/** sm_egress_turn() - One batch from TAP to UDP */
-void sm_egress_turn(struct sm_worker *w);
+/** sm_egress_waits() - Return: true if frames were read and not all forwarded */
+static inline bool sm_egress_waits(const struct sm_worker *w)
+{
+	return w->queue.count > 0 || w->flooding != SM_QUEUE_NONE;
+}
 
-/** sm_ingress_turn() - One batch from UDP to TAP */
-void sm_ingress_turn(struct sm_worker *w);
+/** sm_egress_turn() - One batch from TAP to UDP; @read: new frames too */
+void sm_egress_turn(struct sm_worker *w, bool read);
+
+/** sm_ingress_waits() - Return: true if messages were received and not all processed */
+static inline bool sm_ingress_waits(const struct sm_worker *w)
+{
+	return w->rx_at != w->rx_end;
+}
+
+/** sm_ingress_turn() - One batch from UDP to TAP; @receive: new messages too */
+void sm_ingress_turn(struct sm_worker *w, bool receive);
 
 /** sm_ingress_handed_turn() - One batch that other workers handed over; Return: true if there may be more */
 bool sm_ingress_handed_turn(struct sm_worker *w);

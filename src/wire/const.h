@@ -28,11 +28,15 @@
 #define SM_FRAME_MAX       65535u /* bytes of one Ethernet frame or IP packet */
 #define SM_PATH_MTU_MIN    1280u  /* bytes of outer IP packet that any path is taken to carry */
 
-/* "Lanes": 0 is the control lane, 1 to SM_WORKER_MAX belong to the sending workers */
+/*
+ * "Lanes": 0 is the control lane, 1 to SM_WORKER_MAX belong to the sending workers; with SM_LANE_EXPRESS set,
+ * the worker's second, for flows that send little
+ */
 #define SM_LANE_CONTROL  0u
+#define SM_LANE_EXPRESS  0x80u
 #define SM_WORKER_MAX    16u
-#define SM_LANE_MAX      (SM_WORKER_MAX + 1u)
-#define SM_REPLAY_WINDOW 65536u /* packets per lane */
+#define SM_LANE_MAX      (SM_WORKER_MAX + 1u) /* without the express ones */
+#define SM_REPLAY_WINDOW 65536u               /* packets per lane */
 
 /* "Rekeying" */
 #define SM_REKEY_AFTER_US      (UINT64_C(120) * SM_SEC_US) /* since the epoch's first data packet */

@@ -29,6 +29,8 @@ enum sm_msg_type {
 /* HELLO feature bits; unknown ones are ignored */
 #define SM_FEATURE_PART  UINT64_C(1) /* takes SM_KIND_PART */
 #define SM_FEATURE_CHUNK UINT64_C(2) /* takes SM_KIND_CHUNK */
+#define SM_FEATURE_EXPRESS \
+	UINT64_C(4) /* has express lanes; they are used if both sides have the bit set */
 
 struct sm_msg_hello {
 	uint16_t version;      /* SM_PROTOCOL_VERSION */

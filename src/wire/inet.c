@@ -116,6 +116,18 @@ static int parse_ipv6(const uint8_t *frame, size_t len, struct sm_inet *inet)
 	return 0;
 }
 
+int sm_inet_find(enum sm_mode mode, const uint8_t *frame, size_t len, struct sm_inet *ret_inet)
+{
+	struct sm_inet inet = {0};
+
+	if (find_ip(mode, frame, len, &inet) < 0 || (inet.version != 4 && inet.version != 6) ||
+	    len < inet.l3 + (inet.version == 4 ? IPV4_HEADER_LEN : IPV6_HEADER_LEN))
+		return -EBADMSG;
+	inet.proto = frame[inet.l3 + (inet.version == 4 ? 9 : 6)];
+	*ret_inet = inet;
+	return 0;
+}
+
 static int parse_l4(const uint8_t *frame, size_t len, struct sm_inet *inet)
 {
 	const uint8_t *l4 = frame + inet->l4;

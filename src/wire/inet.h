@@ -47,6 +47,14 @@ struct sm_inet {
 SM_MUST_CHECK int sm_inet_parse(enum sm_mode mode, const uint8_t *frame, size_t len,
 				struct sm_inet *ret_inet);
 
+/**
+ * sm_inet_find() - Find IP, whatever it carries
+ * @ret_inet: l3, version, and as proto what the fixed header says, which is there whole; nothing else is set
+ * Return: 0; -EBADMSG if it is not IP or cut off
+ */
+SM_MUST_CHECK int sm_inet_find(enum sm_mode mode, const uint8_t *frame, size_t len,
+			       struct sm_inet *ret_inet);
+
 /** sm_csum_add() - One's complement sum of @len bytes (an odd last one padded with zero) onto @sum */
 uint64_t sm_csum_add(uint64_t sum, const uint8_t *data, size_t len);
 /** sm_csum_fold() - Return: the 16 bits of a sum, in the order in which they stand in a packet; not complemented */

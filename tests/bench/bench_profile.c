@@ -125,7 +125,7 @@ static void open_end(struct end *e, bool client)
 	check(sm_plane_new(&config, &e->plane), "plane");
 	sm_plane_on_retire(e->plane, on_retire, NULL);
 	e->worker = &e->plane->workers[0];
-	check(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, client, 0, INDEX, 2, 2, &e->epoch),
+	check(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, client, 0, INDEX, 2, 2, false, &e->epoch),
 	      "epoch");
 }
 
@@ -194,9 +194,9 @@ static struct took carry(struct end *a, struct end *b, uint32_t frames, uint32_t
 	a->worker->tap_more = b->worker->udp_more = true;
 
 	begin_ns = clock_ns();
-	sm_egress_turn(a->worker);
+	sm_egress_turn(a->worker, true);
 	middle_ns = clock_ns();
-	sm_ingress_turn(b->worker);
+	sm_ingress_turn(b->worker, true);
 	end_ns = clock_ns();
 
 	for (uint32_t i = 0; i < frames; i++) {

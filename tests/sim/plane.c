@@ -194,7 +194,7 @@ static struct sm_epoch *find_epoch(const struct sm_session_view *s, const struct
 {
 	for (uint32_t i = 0; i < SM_EPOCHS_MAX; i++)
 		if (s->rx[i] && (uint8_t)s->rx[i]->number == h->epoch &&
-		    h->lane < s->rx[i]->rx_count)
+		    sm_epoch_rx(s->rx[i], h->lane))
 			return s->rx[i];
 	return NULL;
 }
@@ -214,7 +214,7 @@ static void opened(struct sim_node *n, const struct sm_session_view *s, struct s
 	} else if (h->lane == SM_LANE_CONTROL) {
 		tell(n, TOLD_CONTROL, s->index, from, pkt->data, pkt->len)->kind = kind;
 	}
-	if (epoch->rx[h->lane].replay.top >= n->worn_after)
+	if (sm_epoch_rx(epoch, h->lane)->replay.top >= n->worn_after)
 		tell_epoch(n, s->index, epoch, SM_EPOCH_EVENT_WORN);
 }
 
@@ -243,7 +243,7 @@ void sim_plane_receive(struct sim_node *n, const struct sm_addr *from, const uin
 		n->counts.unknown_epoch++;
 		return;
 	}
-	err = sm_rx_lane_open(&epoch->rx[h.lane], &pkt, &h, n->w->now_us, &kind, &newest);
+	err = sm_rx_lane_open(sm_epoch_rx(epoch, h.lane), &pkt, &h, n->w->now_us, &kind, &newest);
 	if (err) {
 		n->counts.forged += err == -EBADMSG;
 		n->counts.replayed += err == -EALREADY;

@@ -351,6 +351,8 @@ static void test_rekey_one_way(void **state)
 	}
 }
 
+#define LANES 4u /* of two workers, with the express ones */
+
 static struct sm_tx_lane *lane_of(struct sim_world *w, uint32_t from, uint32_t to, uint32_t lane)
 {
 	return &sim_peer_of(w, from, to)->active->epoch[SM_EPOCH_CURRENT]->tx[lane];
@@ -379,10 +381,10 @@ static void test_hard_stop(void **state)
 		struct pair p = pair_up("hard stop", run, SM_REKEY_AFTER_US, SM_MSEC_US);
 
 		p.w->net.delay_us = 100 * SM_MSEC_US;
-		for (uint32_t lane = 1; lane <= 2; lane++)
-			atomic_store(&lane_of(p.w, 0, 1, lane)->next, SM_PACKET_LIMIT - 20);
+		for (uint32_t lane = 1; lane <= LANES; lane++)
+			atomic_store(&lane_of(p.w, 0, 1, lane)->next, SM_PACKET_LIMIT - 10);
 		sim_run(p.w, 150 * SM_MSEC_US);
-		for (uint32_t lane = 1; lane <= 2; lane++)
+		for (uint32_t lane = 1; lane <= LANES; lane++)
 			assert_true(atomic_load(&lane_of(p.w, 0, 1, lane)->next) ==
 				    SM_PACKET_LIMIT);
 		assert_true(p.w->node[0].counts.sealed_refused > 50);

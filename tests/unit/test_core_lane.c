@@ -27,7 +27,7 @@ static struct sm_epoch *epoch_of(bool is_client, uint32_t number, uint32_t lanes
 	for (size_t i = 0; i < sizeof(secret.b); i++)
 		secret.b[i] = (uint8_t)(i * 7 + 1);
 	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, is_client, number, 0x01020304,
-				      lanes, lanes, &epoch),
+				      lanes, lanes, false, &epoch),
 			 0);
 	return epoch;
 }
@@ -264,20 +264,79 @@ static void test_counts_against_model(void **state)
 	assert_true(late > 100 && duplicate > 100);
 }
 
+/* Every lane has a place of its own, and what one side calls a lane is the other's of the same number. */
+static void test_express_lanes(void **state)
+{
+	struct sm_epoch_secret secret = {{1}};
+	struct sm_epoch *ours = NULL, *theirs = NULL;
+
+	(void)state;
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 3, 9, 3, 5, true, &ours),
+			 0);
+	assert_int_equal(
+		sm_epoch_new(&secret, SM_CIPHER_AES256GCM, false, 3, 9, 5, 3, true, &theirs), 0);
+	assert_int_equal(ours->tx_count, 5);
+	assert_int_equal(ours->rx_count, 9);
+	for (uint32_t worker = 0; worker < 2; worker++) {
+		for (int express = 0; express < 2; express++) {
+			struct sm_tx_lane *tx = sm_epoch_tx(ours, worker, express);
+			struct sm_data_header header;
+			struct sm_opened opened;
+			uint8_t packet[64], body[64];
+			const uint8_t content[] = {'x', SM_KIND_FRAME};
+			struct sm_rx_lane *rx;
+			uint64_t number;
+
+			assert_int_equal(tx->lane, (worker + 1) | (express ? SM_LANE_EXPRESS : 0));
+			assert_int_equal(sm_tx_lane_reserve(tx, 1, 1, &number), 0);
+			assert_int_equal(sm_tx_lane_seal_to(tx, number, content, sizeof(content),
+							    packet),
+					 0);
+			assert_int_equal(
+				sm_data_header_decode(packet, SM_DATA_OVERHEAD + 1, &header), 0);
+			rx = sm_epoch_rx(theirs, header.lane);
+			assert_non_null(rx);
+			assert_int_equal(rx->lane, tx->lane);
+			assert_int_equal(sm_rx_lane_open_to(rx, packet, SM_DATA_OVERHEAD + 1,
+							    &header, 1, body, &opened),
+					 0);
+		}
+	}
+	assert_null(sm_epoch_tx(ours, 2, false));
+	assert_null(sm_epoch_tx(ours, 2, true));
+	for (uint32_t lane = 0; lane < 256; lane++) {
+		const uint32_t worker = lane & 0x7f;
+		const bool there = worker < 3 && lane != SM_LANE_EXPRESS;
+
+		assert_int_equal(sm_epoch_rx(theirs, (uint8_t)lane) != NULL, there);
+		if (there)
+			assert_int_equal(sm_epoch_rx(theirs, (uint8_t)lane)->lane, lane);
+	}
+	sm_epoch_free(ours);
+	sm_epoch_free(theirs);
+
+	/* and where there are none */
+	ours = epoch_of(true, 0, 2);
+	assert_null(sm_epoch_rx(ours, SM_LANE_EXPRESS | 1));
+	assert_ptr_equal(sm_epoch_tx(ours, 0, true), &ours->tx[1]);
+	sm_epoch_free(ours);
+}
+
 static void test_epoch_bounds(void **state)
 {
 	struct sm_epoch_secret secret = {{0}};
 	struct sm_epoch *epoch = NULL;
 
 	(void)state;
-	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1, 0, 1, &epoch),
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1, 0, 1, false,
+				      &epoch),
 			 -EINVAL);
 	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1, 1, SM_LANE_MAX + 1,
-				      &epoch),
+				      false, &epoch),
 			 -EINVAL);
 	assert_null(epoch);
 	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_CHACHA20POLY1305, true, 0, 1, SM_LANE_MAX,
-				      SM_LANE_MAX, &epoch),
+				      SM_LANE_MAX, false, &epoch),
 			 0);
 	sm_epoch_free(epoch);
 	sm_epoch_free(NULL);
@@ -292,6 +351,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_batch_and_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_number_beyond_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_counts_against_model, setup, teardown),
+		cmocka_unit_test(test_express_lanes),
 		cmocka_unit_test(test_epoch_bounds),
 	};
 

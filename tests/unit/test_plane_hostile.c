@@ -448,7 +448,7 @@ static void test_sending_limit(void **state)
 
 	(void)state;
 	begin(1, PLANES_FRAME_MAX);
-	node.tx->tx[1].next = SM_PACKET_LIMIT - 1;
+	sm_epoch_tx(node.tx, 0, true)->next = SM_PACKET_LIMIT - 1;
 	node_start(&node);
 	for (uint32_t i = 0; i < 3; i++) {
 		(void)planes_frame(buf, OWN_MAC(1), OWN_MAC(0), i, 100);
@@ -470,7 +470,7 @@ static void test_sending_worn(void **state)
 {
 	(void)state;
 	begin(1, PLANES_FRAME_MAX);
-	node.tx->tx[1].next = SM_REKEY_AFTER_PACKETS - 2;
+	sm_epoch_tx(node.tx, 0, true)->next = SM_REKEY_AFTER_PACKETS - 2;
 	node_start(&node);
 	for (uint32_t i = 0; i < 2; i++) {
 		node_poll(&node);

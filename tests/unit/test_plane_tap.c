@@ -134,8 +134,8 @@ static uint32_t next_frame(uint16_t type)
 				 1);
 		assert_int_equal(sm_udp_receive(peer_fd, &msg, 1), 1);
 		assert_int_equal(sm_data_header_decode(datagram, msg.len, &h), 0);
-		assert_int_equal(sm_rx_lane_open_to(&ours->rx[1], datagram, msg.len, &h, 1,
-						    frame_at, &opened),
+		assert_int_equal(sm_rx_lane_open_to(sm_epoch_rx(ours, h.lane), datagram, msg.len,
+						    &h, 1, frame_at, &opened),
 				 0);
 		assert_int_equal(opened.kind, SM_KIND_FRAME);
 		assert_int_equal(sm_ether_parse(frame_at, opened.len, &e), 0);
