@@ -28,6 +28,7 @@ static const char *const drop_names[] = {
 	[SM_DROP_FORGED] = "forged",
 	[SM_DROP_REPLAYED] = "replayed",
 	[SM_DROP_HANDOVER] = "handover",
+	[SM_DROP_STANDING] = "standing_queue",
 };
 static_assert(SM_ARRAY_SIZE(drop_names) == SM_DROP_COUNT, "a name for each reason");
 

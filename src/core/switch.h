@@ -35,6 +35,7 @@ enum sm_drop {
 	SM_DROP_FORGED,
 	SM_DROP_REPLAYED,
 	SM_DROP_HANDOVER, /* ring to another worker was full */
+	SM_DROP_STANDING, /* the card's queue never empties: TCP is told to slow down (core/aqm.h) */
 	SM_DROP_COUNT,
 };
 

@@ -37,11 +37,12 @@
  * @body, @len:   what is shared out, @piece bytes to each of the @count datagrams but the last
  * @trailer:      stands behind each share: template and descriptor (CHUNK), index (PART), and the kind
  * @frames, @bytes: what the counters of the port get
+ * @withheld:     of those, the last ones are not sent
  * @express:      on which lane
  */
 struct cut {
 	uint8_t *body;
-	uint32_t len, piece, count;
+	uint32_t len, piece, count, withheld;
 	uint32_t frames, bytes;
 	enum sm_kind kind;
 	bool express;
@@ -103,9 +104,11 @@ static struct sm_inet *inet_of(const struct sm_worker *w, struct sm_tap_frame *p
 static void enqueue(struct sm_worker *w, uint16_t slot)
 {
 	struct sm_tap_frame *p = &w->frame[slot];
-	struct sm_inet room;
-	uint32_t hash = sm_flow_hash(w->plane->config.mode, p->data, p->len, inet_of(w, p, &room));
+	struct sm_inet room, *inet = inet_of(w, p, &room);
+	uint32_t hash = sm_flow_hash(w->plane->config.mode, p->data, p->len, inet);
 
+	p->tcp = inet && inet->proto == SM_PROTO_TCP && p->len > inet->payload;
+	p->lose = false;
 	p->express = !sm_flow_is_bulk(&w->flows, hash, p->len, w->now_us);
 	sm_queue_add(&w->queue, slot, p->len, p->express, hash);
 }
@@ -405,11 +408,12 @@ static int seal_piece(struct sm_worker *w, const struct sm_session_view *s, stru
 static void seal(struct sm_worker *w, const struct sm_session_view *s, struct cut *cut)
 {
 	struct sm_tx_lane *lane = sm_epoch_tx(s->tx, w->index, cut->express);
+	uint32_t count = cut->count - cut->withheld;
 	uint64_t first = 0;
-	int err = sm_tx_lane_reserve(lane, cut->count, w->now_us, &first);
+	int err = sm_tx_lane_reserve(lane, count, w->now_us, &first);
 
 	cut->trailer[cut->trailer_len - 1] = (uint8_t)cut->kind;
-	for (uint32_t i = 0; i < cut->count && !err; i++) {
+	for (uint32_t i = 0; i < count && !err; i++) {
 		set_index(cut, i);
 		err = seal_piece(w, s, lane, cut, i, first + i);
 		if (!err && i == 0) {
@@ -480,8 +484,10 @@ static bool send_chunks(struct sm_worker *w, const struct sm_session_view *s,
 		return false;
 	cut.body = frame->data + template_len;
 	cut.len = frame->len - template_len;
-	cut.frames = cut.count;
-	cut.bytes = frame->len + (cut.count - 1) * template_len;
+	cut.withheld = frame->lose && cut.count > 1;
+	cut.frames = cut.count - cut.withheld;
+	cut.bytes = SM_MIN(cut.frames * cut.piece, frame->len - template_len) +
+		    cut.frames * template_len;
 	cut.chunk.count = (uint16_t)cut.count;
 	cut.chunk.gso_size = (uint16_t)(template_len > 0 ? cut.piece : 0);
 	cut.chunk.header_len = (uint8_t)template_len;
@@ -548,6 +554,8 @@ static void send_frame(struct sm_worker *w, const struct sm_session_view *s,
 		return;
 	}
 	clamp_mss(w, s, frame);
+	if (frame->lose && (frame->way == SM_WAY_PLAIN || frame->super.gso_size == 0))
+		return; /* counted already; a super-frame loses only its end */
 	if (frame->way == SM_WAY_PLAIN)
 		send_plain(w, s, frame->express, frame->data, frame->len);
 	else if (frame->way == SM_WAY_SOFTWARE || !send_chunks(w, s, frame))
@@ -647,21 +655,37 @@ void sm_egress_held_turn(struct sm_worker *w)
 		atomic_store_explicit(&w->holds, 0, memory_order_relaxed);
 }
 
+/* A frame of a connection that fills the card's queue loses its last segment when that queue stands. */
+static void signal_standing(struct sm_worker *w, uint16_t slot)
+{
+	struct sm_tap_frame *p = &w->frame[slot];
+
+	if (slot == SM_QUEUE_NONE || p->express || !p->tcp || p->way == SM_WAY_SOFTWARE ||
+	    !sm_aqm_due(&w->aqm, w->now_us))
+		return;
+	p->lose = true;
+	sm_worker_drop(w, SM_DROP_STANDING);
+}
+
 void sm_egress_turn(struct sm_worker *w, bool read)
 {
 	const struct sm_snapshot *s;
 	uint16_t slot = w->flooding;
 
 	w->mark_ns = sm_clock_now_ns();
-	if (read)
+	if (read) {
 		read_batch(w);
+		sm_aqm_look(&w->aqm, !w->tap_more, w->now_us);
+	}
 	if (!sm_egress_waits(w))
 		return;
 	s = sm_worker_snapshot(w);
 	w->queued = 0;
 	for (uint32_t n = 0; n < SM_BATCH_MAX && w->queued < TURN_MAX; n++) {
-		if (slot == SM_QUEUE_NONE)
+		if (slot == SM_QUEUE_NONE) {
 			slot = sm_queue_take(&w->queue);
+			signal_standing(w, slot);
+		}
 		if (slot == SM_QUEUE_NONE || !forward(w, s, &w->frame[slot]))
 			break;
 		release(w, slot);

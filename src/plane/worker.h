@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/pbuf.h"
 #include "base/ring.h"
+#include "core/aqm.h"
 #include "core/coalesce.h"
 #include "core/flow.h"
 #include "core/queue.h"
@@ -84,6 +85,8 @@ enum sm_way {
 /**
  * struct sm_tap_frame - A frame that was read
  * @express: of a flow that sends little
+ * @tcp:     with TCP inside
+ * @lose:    one segment of it, so that its sender slows down
  * @big:     the big slot that @data is in, else SM_BIG_COUNT
  * @super:   for SM_WAY_SUPER
  */
@@ -91,7 +94,7 @@ struct sm_tap_frame {
 	uint8_t *data;
 	uint32_t len;
 	enum sm_way way;
-	bool express;
+	bool express, tcp, lose;
 	uint8_t big;
 	struct sm_vnet vnet;
 	struct sm_super super;
@@ -208,6 +211,7 @@ struct sm_worker {
 	struct sm_tap_frame frame[SM_SMALL_COUNT]; /* by its small slot */
 	struct sm_queue queue;
 	struct sm_flows flows;
+	struct sm_aqm aqm; /* of the card's queue */
 	uint16_t flooding; /* the frame that is on its way to many, SM_QUEUE_NONE */
 	uint32_t flood_at; /* members that it went to already */
 	uint32_t queued;   /* bytes sealed in this turn */

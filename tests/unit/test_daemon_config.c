@@ -67,7 +67,7 @@ static void test_defaults(void **state)
 	assert_int_equal(cfg->interface.mtu, 1500);
 	assert_false(cfg->interface.has_mac);
 	assert_true(cfg->interface.routes);
-	assert_int_equal(cfg->interface.txqueuelen, 0);
+	assert_int_equal(cfg->interface.txqueuelen, 4000);
 	assert_int_equal(cfg->transport.listen.count, 0);
 	assert_int_equal(cfg->transport.control_port, SM_CONTROL_PORT);
 	assert_int_equal(cfg->transport.data_port, SM_DATA_PORT);

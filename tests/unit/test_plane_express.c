@@ -4,7 +4,8 @@
  *
  *   test -- tap == plane A ==== UDP ==== plane B == tap -- test
  *
- * A film of FILM datagrams and one call, of another port, which was put behind all of them.
+ * A film of FILM datagrams and one call, of another port, which was put behind all of them. And connections that
+ * keep the card's queue full.
  */
 #include "base/clock.h"
 #include "core/flow.h"
@@ -129,12 +130,87 @@ static void test_without_express_lanes(void **state)
 	assert_int_equal(run(false, true), FILM);
 }
 
+/* --- a card's queue that never empties --- */
+
+#define MEMBERS  16u
+#define GSO_SIZE 1000u
+
+/* Floods to MEMBERS until something was lost for standing, or a second long. Return: frames put */
+static uint32_t fill(const struct shape *shape, uint32_t gso_size, uint32_t payload_len)
+{
+	const struct sm_vnet whole = {0};
+	const struct sm_vnet vnet = gso_size > 0 ? frame_vnet(shape, gso_size) : whole;
+	const uint64_t begin_us = sm_clock_now_us();
+	static uint8_t frame[66000], body[65000];
+	const uint32_t len = frame_build(shape, body, payload_len, gso_size == 0, frame);
+	uint32_t count = 0;
+
+	memset(frame, 0xff, 6);
+	for (uint32_t i = 0; i < 6; i++)
+		frame[6 + i] = (uint8_t)(OWN_MAC(0) >> 8 * (5 - i));
+	do {
+		tap_put_vnet(a.tap[0], &vnet, frame, len);
+		count++;
+	} while (node_drops(&a, SM_DROP_STANDING) < 3 &&
+		 sm_clock_now_us() - begin_us <
+			 (shape->proto == SM_PROTO_TCP ? WAIT_MS * SM_MSEC_US : SM_SEC_US));
+	return count;
+}
+
+/* Each receiver lacks the last segment of a frame for each that was counted. */
+static void check_sent(uint32_t frames)
+{
+	const uint64_t begin_us = sm_clock_now_us();
+	struct sm_port_counters c;
+	uint64_t sent = 0, wanted;
+
+	do {
+		assert_true(sm_clock_now_us() - begin_us < WAIT_MS * SM_MSEC_US);
+		(void)poll(NULL, 0, 1);
+		sent = 0;
+		for (sm_port_t port = 1; port <= MEMBERS; port++) {
+			sm_plane_port_counters(a.plane, port, &c);
+			sent += c.tx_frames;
+		}
+		wanted = (uint64_t)MEMBERS * (frames - node_drops(&a, SM_DROP_STANDING));
+	} while (sent != wanted);
+}
+
+static void stand(const struct shape *shape, uint32_t gso_size, uint32_t payload_len, bool loses)
+{
+	static const struct planes_offload all = {
+		.tso = true, .uso = true, .batches = true, .gro = true};
+	const uint32_t segments = gso_size > 0 ? payload_len / gso_size : 1;
+	uint32_t frames;
+
+	planes_join_offload(&a, &b, 1, 2000, &all, &all);
+	a.members = MEMBERS;
+	node_start(&a);
+	frames = fill(shape, gso_size, payload_len);
+	check_sent(frames * segments);
+	assert_int_equal(node_drops(&a, SM_DROP_STANDING) >= 3, loses);
+	planes_part(&a, &b);
+}
+
+static void test_standing_queue(void **state)
+{
+	const struct shape tcp = {
+		.mode = SM_MODE_TAP, .version = 4, .proto = SM_PROTO_TCP, .flags = SM_TCP_ACK};
+	const struct shape udp = {.mode = SM_MODE_TAP, .version = 4, .proto = SM_PROTO_UDP};
+
+	(void)state;
+	stand(&tcp, 0, BODY_LEN, true);
+	stand(&tcp, GSO_SIZE, 20 * GSO_SIZE, true);
+	stand(&udp, 0, BODY_LEN, false); /* it would not slow down */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sender_and_receiver),
 		cmocka_unit_test(test_receiver),
 		cmocka_unit_test(test_without_express_lanes),
+		cmocka_unit_test(test_standing_queue),
 	};
 
 	if (sm_crypto_init() < 0)
