@@ -214,43 +214,6 @@ static bool known(void *arg, const struct sm_addr *addr)
 
 /* -- what the workers bring -- */
 
-static const char *name_of(const struct sm_daemon *d, sm_port_t port)
-{
-	const struct sm_peer *peer = NULL;
-	struct sm_peer_info info;
-
-	while ((peer = sm_node_next_peer(d->node, peer))) {
-		sm_peer_info(d->node, peer, &info);
-		if (info.port == port)
-			return info.name;
-	}
-	return "unknown";
-}
-
-static void on_offload(struct sm_daemon *d, const struct sm_plane_event *e)
-{
-	if (e->receiving && e->err)
-		sm_notice("datagrams that came in batches were damaged, others were not: they are "
-			  "received one by one for a minute (UDP_GRO is off)");
-	else if (e->receiving)
-		sm_notice("datagrams are received in batches again");
-	else if (e->writing && e->err)
-		sm_notice("%s takes no super-frames (%s): they are cut before it for a minute, "
-			  "then tried again",
-			  d->tun.name, strerror(e->err));
-	else if (e->writing)
-		sm_notice("%s takes super-frames again", d->tun.name);
-	else if (e->err)
-		sm_events_log(
-			&d->ports[e->port].log_limit, SM_LOG_NOTICE,
-			"datagrams to peer %s cannot be sent in batches (%s): they go one by one "
-			"for a minute, then it is tried again",
-			name_of(d, e->port), strerror(e->err));
-	else
-		sm_events_log(&d->ports[e->port].log_limit, SM_LOG_NOTICE,
-			      "datagrams to peer %s go in batches again", name_of(d, e->port));
-}
-
 static void on_plane_event(void *arg, const struct sm_plane_event *e)
 {
 	struct sm_daemon *d = arg;
@@ -277,7 +240,7 @@ static void on_plane_event(void *arg, const struct sm_plane_event *e)
 		sm_node_on_path_mtu(d->node, e->session, now_us);
 		break;
 	case SM_EVENT_OFFLOAD:
-		on_offload(d, e);
+		sm_offload_on_event(d, e);
 		break;
 	case SM_EVENT_TAP_GONE:
 		sm_error(

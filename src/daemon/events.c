@@ -116,25 +116,6 @@ static bool is_connected(enum sm_peer_state state)
 	return state == SM_PEER_UP || state == SM_PEER_SILENT;
 }
 
-/* The first proof is no news: it is what a sound path does. */
-static void log_batches(struct sm_daemon *d, enum sm_batch_state state,
-			const struct sm_peer_info *info)
-{
-	struct sm_daemon_port *port = &d->ports[info->port];
-
-	if (state == SM_BATCH_LOST || state == SM_BATCH_REFUSED)
-		sm_events_log(&port->log_limit, SM_LOG_NOTICE,
-			      "datagrams to peer %s go one by one for a minute, then batches are "
-			      "tried again: %s",
-			      info->name, sm_status_batches(info->session));
-	else if (state == SM_BATCH_PROVEN && port->batches_failed)
-		sm_events_log(&port->log_limit, SM_LOG_NOTICE,
-			      "datagrams to peer %s go in batches again", info->name);
-	else
-		sm_debug("peer %s: batches %s", info->name, sm_batch_state_name(state));
-	port->batches_failed = state == SM_BATCH_LOST || state == SM_BATCH_REFUSED;
-}
-
 void sm_events_on_node(struct sm_daemon *d, const struct sm_node_event *e)
 {
 	struct sm_peer_info info = {0};
@@ -175,7 +156,7 @@ void sm_events_on_node(struct sm_daemon *d, const struct sm_node_event *e)
 			      e->text);
 		break;
 	case SM_NODE_BATCHES:
-		log_batches(d, (enum sm_batch_state)e->number, &info);
+		sm_offload_on_batches(d, (enum sm_batch_state)e->number, &info);
 		break;
 	case SM_NODE_EVENT_COUNT:
 		break;

@@ -155,6 +155,11 @@ void sm_events_log(struct sm_log_limit *limit, enum sm_log_level level, const ch
 void sm_offload_open(struct sm_daemon *d);
 /** sm_offload_works() - Is @item wanted, and did the test not find that it fails? */
 bool sm_offload_works(const struct sm_daemon *d, enum sm_selftest_item item);
+/** sm_offload_on_batches() - Batches to a peer were proven, lost or refused: for the log */
+void sm_offload_on_batches(struct sm_daemon *d, enum sm_batch_state state,
+			   const struct sm_peer_info *info);
+/** sm_offload_on_event() - A worker's offload failed, or is tried again: for the log */
+void sm_offload_on_event(struct sm_daemon *d, const struct sm_plane_event *e);
 void sm_offload_close(struct sm_daemon *d);
 
 /* reload.c */
