@@ -141,15 +141,9 @@ void sm_offload_on_batches(struct sm_daemon *d, enum sm_batch_state state,
 
 static const char *name_of(const struct sm_daemon *d, sm_port_t port)
 {
-	const struct sm_peer *peer = NULL;
-	struct sm_peer_info info;
+	const struct sm_peer *peer = sm_node_peer_by_port(d->node, port);
 
-	while ((peer = sm_node_next_peer(d->node, peer))) {
-		sm_peer_info(d->node, peer, &info);
-		if (info.port == port)
-			return info.name;
-	}
-	return "unknown";
+	return peer ? sm_peer_name(peer) : "unknown";
 }
 
 void sm_offload_on_event(struct sm_daemon *d, const struct sm_plane_event *e)
