@@ -368,7 +368,7 @@ static void link_lost(struct sm_link *link, enum sm_close_reason reason, const c
 	if (orphan && orphan->heard)
 		sm_peer_adopt_session(peer, orphan, now_us);
 	if (!peer->live && peer->active) /* is the peer still there? */
-		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
+		sm_probing_send(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	sm_node_flush(node);
 }
 

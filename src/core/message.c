@@ -207,8 +207,8 @@ static void rekey_done(struct sm_peer *peer, struct sm_session *s, uint64_t now_
 
 	peer->node->dirty = true;
 	sm_node_flush(peer->node);
-	sm_peer_send_probe(peer, s, &s->path.remote, 0,
-			   now_us); /* tells the server that we have the keys */
+	sm_probing_send(peer, s, &s->path.remote, 0,
+			now_us); /* tells the server that we have the keys */
 	sm_node_tell(peer->node, &event);
 }
 

@@ -236,7 +236,7 @@ void sm_node_allow_batches(struct sm_node *node, bool allowed, uint64_t now_us)
 		struct sm_session *s = node->sessions[slot];
 
 		if (s && sm_batch_allow(&s->batch, allowed, now_us))
-			sm_peer_batches_changed(node->by_port[s->config.port], s);
+			sm_probing_batches_changed(node->by_port[s->config.port], s);
 	}
 	sm_node_flush(node);
 }
@@ -337,8 +337,8 @@ void sm_node_on_address(struct sm_node *node, uint32_t session, const struct sm_
 
 	if (!peer || s->draining || !sm_path_on_suspect(&s->path, from, to, now_us))
 		return;
-	sm_peer_send_probe(peer, s, from, 0, now_us);
-	sm_peer_send_probe(peer, s, &s->path.remote, 0, now_us);
+	sm_probing_send(peer, s, from, 0, now_us);
+	sm_probing_send(peer, s, &s->path.remote, 0, now_us);
 }
 
 void sm_node_on_epoch(struct sm_node *node, uint32_t session, uint32_t epoch, unsigned event,
@@ -369,7 +369,7 @@ void sm_node_on_path_mtu(struct sm_node *node, uint32_t session, uint64_t now_us
 
 	if (!peer)
 		return;
-	sm_peer_check_mtu(peer, s, now_us);
+	sm_probing_check_mtu(peer, s, now_us);
 	sm_node_flush(node);
 }
 
@@ -388,9 +388,9 @@ void sm_node_on_network_change(struct sm_node *node, uint64_t now_us)
 		}
 		if (sm_path_reset_local(&peer->active->path))
 			node->dirty = true;
-		sm_peer_check_mtu(peer, peer->active, now_us);
+		sm_probing_check_mtu(peer, peer->active, now_us);
 		sm_batch_verify(&peer->active->batch, now_us);
-		sm_peer_send_probe(peer, peer->active, &peer->active->path.remote, 0, now_us);
+		sm_probing_send(peer, peer->active, &peer->active->path.remote, 0, now_us);
 	}
 	sm_node_flush(node);
 }
@@ -427,10 +427,7 @@ static uint64_t peer_deadline(const struct sm_peer *peer)
 		if (s->draining || s->orphan) /* nothing is sent on it */
 			continue;
 		at = SM_MIN(at, sm_stream_deadline(&s->stream));
-		at = SM_MIN(at, sm_path_deadline(&s->path));
-		if (peer->active == s)
-			at = SM_MIN(at,
-				    SM_MIN(sm_mtu_deadline(&s->mtu), sm_batch_deadline(&s->batch)));
+		at = SM_MIN(at, sm_probing_deadline(peer, s));
 	}
 	return at;
 }
@@ -519,7 +516,7 @@ int sm_node_ping(struct sm_node *node, const struct sm_peer *peer, uint64_t tag,
 
 	if (!p || !p->active)
 		return -ENOTCONN;
-	sm_peer_send_probe(p, p->active, &p->active->path.remote, tag, now_us);
+	sm_probing_send(p, p->active, &p->active->path.remote, tag, now_us);
 	return 0;
 }
 

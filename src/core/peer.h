@@ -134,16 +134,35 @@ void sm_peer_adopt_session(struct sm_peer *peer, struct sm_session *s, uint64_t 
 void sm_peer_close_all(struct sm_peer *peer, enum sm_close_reason reason, const char *text,
 		       uint64_t now_us);
 void sm_peer_session_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us);
-void sm_peer_send_probe(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to,
-			uint64_t tag, uint64_t now_us);
+/** sm_peer_send_sealed() - One packet of the control lane; what does not get out is loss */
+void sm_peer_send_sealed(struct sm_peer *peer, struct sm_session *s, enum sm_kind kind,
+			 const void *body, size_t len, const struct sm_addr *to,
+			 const struct sm_addr *from, uint64_t now_us);
 void sm_peer_on_packet(struct sm_peer *peer, struct sm_session *s, uint8_t kind,
 		       const uint8_t *body, size_t len, const struct sm_addr *from,
 		       const struct sm_addr *to, uint64_t now_us);
-/** sm_peer_check_mtu() - The network changed under the session's path, or the kernel refused a packet */
-void sm_peer_check_mtu(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
-/** sm_peer_batches_changed() - The state of @s->batch did: for picture and host */
-void sm_peer_batches_changed(struct sm_peer *peer, struct sm_session *s);
 void sm_peer_flush_stream(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+
+/* probing.c */
+/** sm_probing_start() - @s is about to be the active session: on the path of the last one, it goes on with what that knows */
+void sm_probing_start(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+/** sm_probing_send() - Ask @to whether it is the peer; @tag: of a ping that waits for the answer, or 0 */
+void sm_probing_send(struct sm_peer *peer, struct sm_session *s, const struct sm_addr *to,
+		     uint64_t tag, uint64_t now_us);
+/** sm_probing_check_mtu() - The network changed under the session's path, or the kernel refused a packet */
+void sm_probing_check_mtu(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+/** sm_probing_batches_changed() - The state of @s->batch did: for picture and host */
+void sm_probing_batches_changed(struct sm_peer *peer, struct sm_session *s);
+/** sm_probing_tick() - Send what is due; @second: also see what was sent and received in the last one */
+void sm_probing_tick(struct sm_peer *peer, struct sm_session *s, bool second, uint64_t now_us);
+/** sm_probing_deadline() - Return: when sm_probing_tick() has something to do for @s */
+uint64_t sm_probing_deadline(const struct sm_peer *peer, const struct sm_session *s);
+/** sm_probing_on_received() - A packet came from where @s sends to */
+void sm_probing_on_received(struct sm_peer *peer, struct sm_session *s, uint64_t now_us);
+/** sm_probing_on_packet() - A probe came: a request is answered, an answer goes to who asked */
+void sm_probing_on_packet(struct sm_peer *peer, struct sm_session *s, const uint8_t *body,
+			  size_t len, const struct sm_addr *from, const struct sm_addr *to,
+			  uint64_t now_us);
 
 /* link.c */
 /** sm_link_send() - A message on this very connection; Return: 0, -errno */

@@ -11,15 +11,11 @@
 #include "io/lock.h"
 
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define HOUSEKEEPING_MS 5000
-#define SETTLE_MS       50 /* network changes come in bursts */
-#define REPEAT_LOG_US   (60 * SM_SEC_US)
-#define LOG_BURST       10u
-#define LOG_PER_MINUTE  30u
+#define SETTLE_MS       50   /* network changes come in bursts */
 #define LAST_WORDS_MS   1500 /* a connection lingers for a second */
 
 /* One control connection: the handle that the node knows it by */
@@ -125,177 +121,9 @@ static void op_ping_answer(void *host, uint64_t tag, const struct sm_path_answer
 	sm_commands_on_ping_answer(host, tag, answer);
 }
 
-/* -- what happened, for the log -- */
-
-/* The same reason is told once a minute at most, or a peer that is off for a day fills the journal. */
-static bool is_news(struct sm_daemon *d, uint16_t port, const char *text)
+static void op_event(void *host, const struct sm_node_event *event)
 {
-	struct sm_daemon_port *p = &d->ports[port];
-	const uint64_t now_us = sm_clock_now_us();
-
-	if (!strncmp(p->logged, text, sizeof(p->logged) - 1) &&
-	    now_us < p->logged_us + REPEAT_LOG_US)
-		return false;
-	snprintf(p->logged, sizeof(p->logged), "%s", text);
-	p->logged_us = now_us;
-	return true;
-}
-
-/* What others can trigger as often as they like: all of it only for who debugs */
-static void SM_PRINTF(3, 4)
-	log_limited(struct sm_log_limit *limit, enum sm_log_level level, const char *fmt, ...)
-{
-	uint32_t suppressed = 0;
-	char line[512], more[48] = "";
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	if (!sm_log_allow(limit, sm_clock_now_us(), LOG_BURST, LOG_PER_MINUTE, &suppressed))
-		level = SM_LOG_DEBUG;
-	else if (suppressed)
-		snprintf(more, sizeof(more), " (%u such lines left out)", suppressed);
-	sm_log(level, "%s%s", line, more);
-}
-
-static void log_session(struct sm_daemon *d, const struct sm_peer_info *info,
-			const struct sm_addr *remote)
-{
-	const struct sm_handshake *h = &d->ports[info->port].handshake;
-	char addr[SM_ADDR_STRLEN];
-
-	log_limited(
-		&d->ports[info->port].log_limit, SM_LOG_NOTICE,
-		"peer %s is connected: data at %s, %s, handshake %s with %s in %llu us (%llu bytes in, %llu out)",
-		info->name, sm_addr_format(remote, addr),
-		info->session && info->session->config.cipher == SM_CIPHER_CHACHA20POLY1305
-			? "ChaCha20-Poly1305"
-			: "AES-256-GCM",
-		h->group, h->signature, (unsigned long long)h->us, (unsigned long long)h->bytes_in,
-		(unsigned long long)h->bytes_out);
-	if (info->session && info->session->config.mtu != d->config->interface.mtu)
-		log_limited(
-			&d->ports[info->port].log_limit, SM_LOG_WARN,
-			"peer %s has MTU %u, this node %u: larger frames than the smaller one may be lost",
-			info->name, info->session->config.mtu, d->config->interface.mtu);
-	d->ports[info->port].logged[0] = '\0';
-}
-
-static void log_state(struct sm_daemon *d, const struct sm_node_event *e,
-		      const struct sm_peer_info *info)
-{
-	struct sm_log_limit *limit = &d->ports[info->port].log_limit;
-
-	if (e->to == SM_PEER_SILENT)
-		log_limited(limit, SM_LOG_WARN, "peer %s is silent: probing", info->name);
-	else if (e->from == SM_PEER_SILENT && e->to == SM_PEER_UP)
-		log_limited(limit, SM_LOG_NOTICE, "peer %s answers again", info->name);
-	else
-		sm_debug("peer %s: %s -> %s", info->name, sm_peer_state_name(e->from),
-			 sm_peer_state_name(e->to));
-}
-
-static void log_closed(struct sm_daemon *d, const struct sm_node_event *e,
-		       const struct sm_peer_info *info)
-{
-	char text[320];
-
-	if (e->reason == SM_CLOSE_DUPLICATE) {
-		sm_debug("peer %s: one of two connections closed", info->name);
-		return;
-	}
-	if (e->reason == SM_CLOSE_NONE)
-		snprintf(text, sizeof(text), "control connection lost: %s", e->text);
-	else
-		snprintf(text, sizeof(text), "closed %s: %s%s%s",
-			 e->by_peer ? "by the peer" : "by us", sm_close_reason_name(e->reason),
-			 e->text && e->text[0] ? ": " : "", e->text ? e->text : "");
-	if (is_news(d, info->port, text))
-		log_limited(&d->ports[info->port].log_limit,
-			    e->reason == SM_CLOSE_NONE || e->reason == SM_CLOSE_SHUTDOWN
-				    ? SM_LOG_NOTICE
-				    : SM_LOG_WARN,
-			    "peer %s: %s", info->name, text);
-}
-
-static void count_closed(struct sm_daemon *d, const struct sm_node_event *e)
-{
-	const unsigned reason = e->reason < SM_CLOSE_REASON_COUNT ? e->reason : SM_CLOSE_NONE;
-
-	(e->by_peer ? d->closed_by_peer : d->closed_by_us)[reason]++;
-}
-
-static bool is_connected(enum sm_peer_state state)
-{
-	return state == SM_PEER_UP || state == SM_PEER_SILENT;
-}
-
-/* The first proof is no news: it is what a sound path does. */
-static void log_batches(struct sm_daemon *d, enum sm_batch_state state,
-			const struct sm_peer_info *info)
-{
-	struct sm_daemon_port *port = &d->ports[info->port];
-
-	if (state == SM_BATCH_LOST || state == SM_BATCH_REFUSED)
-		log_limited(&port->log_limit, SM_LOG_NOTICE,
-			    "datagrams to peer %s go one by one for a minute, then batches are "
-			    "tried again: %s",
-			    info->name, sm_status_batches(info->session));
-	else if (state == SM_BATCH_PROVEN && port->batches_failed)
-		log_limited(&port->log_limit, SM_LOG_NOTICE,
-			    "datagrams to peer %s go in batches again", info->name);
-	else
-		sm_debug("peer %s: batches %s", info->name, sm_batch_state_name(state));
-	port->batches_failed = state == SM_BATCH_LOST || state == SM_BATCH_REFUSED;
-}
-
-static void op_event(void *host, const struct sm_node_event *e)
-{
-	struct sm_daemon *d = host;
-	struct sm_peer_info info = {0};
-	char addr[SM_ADDR_STRLEN];
-
-	if (e->peer)
-		sm_peer_info(d->node, e->peer, &info);
-	switch (e->type) {
-	case SM_NODE_PEER_STATE:
-		if (info.has_identity || !is_connected(e->to)) /* a revoked one has none any more */
-			sm_device_route_peer(d, &info, is_connected(e->to));
-		log_state(d, e, &info);
-		break;
-	case SM_NODE_IDENTIFIED:
-		sm_device_route_peer(d, &info, is_connected(info.state));
-		break;
-	case SM_NODE_SESSION_UP:
-		log_session(d, &info, &e->addr);
-		break;
-	case SM_NODE_LINK_CLOSED:
-		count_closed(d, e);
-		log_closed(d, e, &info);
-		break;
-	case SM_NODE_REKEYED:
-		sm_debug("peer %s: epoch %llu", info.name, (unsigned long long)e->number);
-		break;
-	case SM_NODE_PATH_MOVED:
-		log_limited(&d->ports[info.port].log_limit, SM_LOG_NOTICE, "peer %s moved to %s",
-			    info.name, sm_addr_format(&e->addr, addr));
-		break;
-	case SM_NODE_REFUSED:
-		count_closed(d, e);
-		log_limited(&d->refused_log_limit, SM_LOG_WARN, "refused %s (%s)", e->text,
-			    sm_close_reason_name(e->reason));
-		break;
-	case SM_NODE_PROTOCOL:
-		log_limited(&d->ports[info.port].log_limit, SM_LOG_WARN, "peer %s: %s", info.name,
-			    e->text);
-		break;
-	case SM_NODE_BATCHES:
-		log_batches(d, (enum sm_batch_state)e->number, &info);
-		break;
-	case SM_NODE_EVENT_COUNT:
-		break;
-	}
+	sm_events_on_node(host, event);
 }
 
 /* -- what connections bring -- */
@@ -356,8 +184,6 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 {
 	struct sm_daemon *d = arg;
 	struct handle *h = sm_conn_owner(conn);
-	const struct sm_peer *peer;
-	char line[SM_ADDR_STRLEN + 320], addr[SM_ADDR_STRLEN];
 
 	(void)err;
 	if (!h)
@@ -368,13 +194,7 @@ static void on_closed(void *arg, struct sm_conn *conn, int err, enum sm_close_re
 		else
 			sm_node_on_link_refused(d->node, h->link, reason, text, sm_clock_now_us());
 	} else {
-		peer = sm_node_peer_by_port(d->node, h->dialled);
-		snprintf(line, sizeof(line), "%s: %s", sm_addr_format(sm_conn_remote(conn), addr),
-			 text);
-		if (peer && is_news(d, h->dialled, line))
-			log_limited(&d->ports[h->dialled].log_limit,
-				    reason == SM_CLOSE_NONE ? SM_LOG_INFO : SM_LOG_WARN,
-				    "peer %s at %s", sm_peer_name(peer), line);
+		sm_events_on_dial_failed(d, h->dialled, sm_conn_remote(conn), reason, text);
 		sm_node_on_dial_failed(d->node, h->dialled, reason, text, sm_clock_now_us());
 	}
 	handle_free(h);
@@ -393,43 +213,6 @@ static bool known(void *arg, const struct sm_addr *addr)
 }
 
 /* -- what the workers bring -- */
-
-static const char *name_of(const struct sm_daemon *d, sm_port_t port)
-{
-	const struct sm_peer *peer = NULL;
-	struct sm_peer_info info;
-
-	while ((peer = sm_node_next_peer(d->node, peer))) {
-		sm_peer_info(d->node, peer, &info);
-		if (info.port == port)
-			return info.name;
-	}
-	return "unknown";
-}
-
-static void on_offload(struct sm_daemon *d, const struct sm_plane_event *e)
-{
-	if (e->receiving && e->err)
-		sm_notice("datagrams that came in batches were damaged, others were not: they are "
-			  "received one by one for a minute (UDP_GRO is off)");
-	else if (e->receiving)
-		sm_notice("datagrams are received in batches again");
-	else if (e->writing && e->err)
-		sm_notice("%s takes no super-frames (%s): they are cut before it for a minute, "
-			  "then tried again",
-			  d->tun.name, strerror(e->err));
-	else if (e->writing)
-		sm_notice("%s takes super-frames again", d->tun.name);
-	else if (e->err)
-		log_limited(
-			&d->ports[e->port].log_limit, SM_LOG_NOTICE,
-			"datagrams to peer %s cannot be sent in batches (%s): they go one by one "
-			"for a minute, then it is tried again",
-			name_of(d, e->port), strerror(e->err));
-	else
-		log_limited(&d->ports[e->port].log_limit, SM_LOG_NOTICE,
-			    "datagrams to peer %s go in batches again", name_of(d, e->port));
-}
 
 static void on_plane_event(void *arg, const struct sm_plane_event *e)
 {
@@ -457,7 +240,7 @@ static void on_plane_event(void *arg, const struct sm_plane_event *e)
 		sm_node_on_path_mtu(d->node, e->session, now_us);
 		break;
 	case SM_EVENT_OFFLOAD:
-		on_offload(d, e);
+		sm_offload_on_event(d, e);
 		break;
 	case SM_EVENT_TAP_GONE:
 		sm_error(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * What the self-test found, and what follows: super-frames and batches are switched on when they were seen
- * to work, or could not be tried.
+ * to work, or could not be tried. What fails later, or works again, gets its line in the log.
  */
 #include "daemon/state.h"
 
@@ -116,4 +116,56 @@ void sm_offload_close(struct sm_daemon *d)
 	if (d->selftest.fd >= 0)
 		close(d->selftest.fd);
 	d->selftest.fd = -1;
+}
+
+/* -- what fails later, or works again -- */
+
+/* The first proof is no news: it is what a sound path does. */
+void sm_offload_on_batches(struct sm_daemon *d, enum sm_batch_state state,
+			   const struct sm_peer_info *info)
+{
+	struct sm_daemon_port *port = &d->ports[info->port];
+
+	if (state == SM_BATCH_LOST || state == SM_BATCH_REFUSED)
+		sm_events_log(&port->log_limit, SM_LOG_NOTICE,
+			      "datagrams to peer %s go one by one for a minute, then batches are "
+			      "tried again: %s",
+			      info->name, sm_status_batches(info->session));
+	else if (state == SM_BATCH_PROVEN && port->batches_failed)
+		sm_events_log(&port->log_limit, SM_LOG_NOTICE,
+			      "datagrams to peer %s go in batches again", info->name);
+	else
+		sm_debug("peer %s: batches %s", info->name, sm_batch_state_name(state));
+	port->batches_failed = state == SM_BATCH_LOST || state == SM_BATCH_REFUSED;
+}
+
+static const char *name_of(const struct sm_daemon *d, sm_port_t port)
+{
+	const struct sm_peer *peer = sm_node_peer_by_port(d->node, port);
+
+	return peer ? sm_peer_name(peer) : "unknown";
+}
+
+void sm_offload_on_event(struct sm_daemon *d, const struct sm_plane_event *e)
+{
+	if (e->receiving && e->err)
+		sm_notice("datagrams that came in batches were damaged, others were not: they are "
+			  "received one by one for a minute (UDP_GRO is off)");
+	else if (e->receiving)
+		sm_notice("datagrams are received in batches again");
+	else if (e->writing && e->err)
+		sm_notice("%s takes no super-frames (%s): they are cut before it for a minute, "
+			  "then tried again",
+			  d->tun.name, strerror(e->err));
+	else if (e->writing)
+		sm_notice("%s takes super-frames again", d->tun.name);
+	else if (e->err)
+		sm_events_log(
+			&d->ports[e->port].log_limit, SM_LOG_NOTICE,
+			"datagrams to peer %s cannot be sent in batches (%s): they go one by one "
+			"for a minute, then it is tried again",
+			name_of(d, e->port), strerror(e->err));
+	else
+		sm_events_log(&d->ports[e->port].log_limit, SM_LOG_NOTICE,
+			      "datagrams to peer %s go in batches again", name_of(d, e->port));
 }

@@ -140,11 +140,26 @@ SM_MUST_CHECK int sm_control_set_peers(struct sm_daemon *d);
 /** sm_control_recheck() - Does every connected peer's certificate still hold? */
 void sm_control_recheck(struct sm_daemon *d);
 
+/* events.c */
+/** sm_events_on_node() - What the node tells: for the log, the counts and (TUN) the routes */
+void sm_events_on_node(struct sm_daemon *d, const struct sm_node_event *e);
+/** sm_events_on_dial_failed() - An attempt at the peer of @port ended before the node knew its link: for the log */
+void sm_events_on_dial_failed(struct sm_daemon *d, uint16_t port, const struct sm_addr *remote,
+			      enum sm_close_reason reason, const char *text);
+/** sm_events_log() - A line that others can trigger as often as they like: past @limit only for who debugs */
+void sm_events_log(struct sm_log_limit *limit, enum sm_log_level level, const char *fmt, ...)
+	SM_PRINTF(3, 4);
+
 /* offload.c */
 /** sm_offload_open() - Test soon what this machine can do; what works is switched on when that is over */
 void sm_offload_open(struct sm_daemon *d);
 /** sm_offload_works() - Is @item wanted, and did the test not find that it fails? */
 bool sm_offload_works(const struct sm_daemon *d, enum sm_selftest_item item);
+/** sm_offload_on_batches() - Batches to a peer were proven, lost or refused: for the log */
+void sm_offload_on_batches(struct sm_daemon *d, enum sm_batch_state state,
+			   const struct sm_peer_info *info);
+/** sm_offload_on_event() - A worker's offload failed, or is tried again: for the log */
+void sm_offload_on_event(struct sm_daemon *d, const struct sm_plane_event *e);
 void sm_offload_close(struct sm_daemon *d);
 
 /* reload.c */

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -322,4 +323,26 @@ bool daemons_is_up(struct daemons *b, unsigned i, const char *name)
 void daemons_connect(struct daemons *b, unsigned i, unsigned k)
 {
 	DAEMONS_UNTIL(b, daemons_is_up(b, i, b->n[k].name) && daemons_is_up(b, k, b->n[i].name));
+}
+
+void daemons_open_pair(struct daemons *b, struct daemons_conf first, struct daemons_conf second)
+{
+	first.dials |= 1u << 1;
+	second.peers |= 1u << 0;
+	daemons_configure(b, 0, first);
+	daemons_configure(b, 1, second);
+	daemons_open(b, 1);
+	daemons_open(b, 0);
+	daemons_connect(b, 0, 1);
+}
+
+int daemons_dial(const struct daemons *b, unsigned i)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s.sock", b->dir, b->n[i].name);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
 }

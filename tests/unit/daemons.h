@@ -69,6 +69,8 @@ struct daemons_conf {
 	bool ca, crl;
 	const char *network, *interface, *more;
 };
+/* One, to hand over */
+#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
 void daemons_configure(const struct daemons *b, unsigned i, struct daemons_conf conf);
 
 /** daemons_load() - Read NAME.conf and what it names, and make all that is of the machine */
@@ -84,6 +86,10 @@ struct sm_peer *daemons_peer(struct daemons *b, unsigned i, const char *name);
 bool daemons_is_up(struct daemons *b, unsigned i, const char *name);
 /** daemons_connect() - Turn until both daemons see each other up */
 void daemons_connect(struct daemons *b, unsigned i, unsigned k);
+/** daemons_open_pair() - n1 listens, n0 dials it, each with lines of its own; they are connected */
+void daemons_open_pair(struct daemons *b, struct daemons_conf first, struct daemons_conf second);
+/** daemons_dial() - Return: a connection to the control socket of daemon @i; the caller closes it */
+int daemons_dial(const struct daemons *b, unsigned i);
 
 /** daemons_log_keep() - Keep what is logged from now on; daemons_init() does so too */
 void daemons_log_keep(struct daemons *b);

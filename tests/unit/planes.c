@@ -60,6 +60,14 @@ static int udp_socket(const struct sm_addr *at, bool reuse, struct sm_addr *ret_
 	return fd;
 }
 
+int planes_socket(struct sm_addr *ret_addr)
+{
+	struct sm_addr at;
+
+	assert_int_equal(sm_addr_parse("127.0.0.1", 0, &at), 0);
+	return udp_socket(&at, false, ret_addr);
+}
+
 static void tap_pair(int *ret_test, int *ret_plane)
 {
 	int pair[2];

@@ -87,6 +87,9 @@ void planes_join_offload(struct node *a, struct node *b, uint32_t workers, uint3
 			 const struct planes_offload *of_a, const struct planes_offload *of_b);
 void planes_part(struct node *a, struct node *b);
 
+/** planes_socket() - A socket at a free port of 127.0.0.1, for a test that is the peer; the caller closes it */
+int planes_socket(struct sm_addr *ret_addr);
+
 /** planes_frame() - An Ethernet frame with a number in it; Return: @len */
 uint32_t planes_frame(uint8_t *buf, uint64_t dst, uint64_t src, uint32_t number, uint32_t len);
 /** planes_frame_number() - Return: that number, after the whole frame was checked */

@@ -10,30 +10,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
 #define LINE_SIZE 65536u
 
 static struct daemons bed;
-
-static void open_pair(void)
-{
-	daemons_configure(&bed, 0, CONF(.dials = 1u << 1));
-	daemons_configure(&bed, 1, CONF(.peers = 1u << 0));
-	daemons_open(&bed, 1);
-	daemons_open(&bed, 0);
-	daemons_connect(&bed, 0, 1);
-}
 
 static int set_up(void **state)
 {
 	(void)state;
 	daemons_init(&bed);
-	open_pair();
+	daemons_open_pair(&bed, CONF(), CONF());
 	return 0;
 }
 
@@ -42,16 +31,6 @@ static int tear_down(void **state)
 	(void)state;
 	daemons_done(&bed);
 	return 0;
-}
-
-static int dial(void)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", daemons_path(&bed, "n0.sock"));
-	assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-	return fd;
 }
 
 static void ask(int fd, const char *request)
@@ -143,7 +122,7 @@ static void test_refused(void **state)
 		{"{\"command\":\"rekey\",\"node\":\"nobody\"}", "not-connected",
 		 "no session with nobody"},
 	};
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 
 	(void)state;
 	for (size_t i = 0; i < SM_ARRAY_SIZE(rows); i++) {
@@ -157,7 +136,7 @@ static void test_refused(void **state)
 
 static void test_status_and_peers(void **state)
 {
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 	json_t *r;
 
 	(void)state;
@@ -183,7 +162,7 @@ static void test_status_and_peers(void **state)
 
 static void test_ping(void **state)
 {
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 	json_int_t min = INT64_MAX, max = 0, sum = 0, rtt;
 
 	(void)state;
@@ -231,7 +210,7 @@ static void test_ping_numbers(void **state)
 		 "\"count\":1}",
 		 1},
 	};
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 
 	(void)state;
 	for (size_t i = 0; i < SM_ARRAY_SIZE(rows); i++) {
@@ -253,7 +232,7 @@ static void test_ping_numbers(void **state)
 /* The peer is there no more, and nobody has told: each probe is lost, and the next one comes in time. */
 static void test_ping_lost(void **state)
 {
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 	uint64_t start_us;
 
 	(void)state;
@@ -285,7 +264,7 @@ static void test_ping_lost(void **state)
 static void test_ping_client_leaves(void **state)
 {
 	static const struct sm_path_answer late = {.tag = 1, .rtt_us = 5};
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 
 	(void)state;
 	ask(fd, "{\"command\":\"ping\",\"node\":\"n1\",\"count\":0,\"interval_us\":10000}");
@@ -308,7 +287,7 @@ static void test_too_many_pings(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < SM_ARRAY_SIZE(fd); i++) {
-		fd[i] = dial();
+		fd[i] = daemons_dial(&bed, 0);
 		ask(fd[i], "{\"command\":\"ping\",\"node\":\"n1\",\"count\":0}");
 		if (i + 1 < SM_ARRAY_SIZE(fd))
 			json_decref(result(fd[i]));
@@ -325,7 +304,7 @@ static void test_too_many_pings(void **state)
 
 static void test_not_connected(void **state)
 {
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 
 	(void)state;
 	daemons_close(&bed, 1);
@@ -341,7 +320,7 @@ static void test_not_connected(void **state)
 static void test_rekey(void **state)
 {
 	const struct sm_session *s = daemons_peer(&bed, 0, "n1")->active;
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 
 	(void)state;
 	assert_int_equal(s->rekeys, 0);
@@ -354,7 +333,7 @@ static void test_rekey(void **state)
 
 static void test_reload(void **state)
 {
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 	json_t *r;
 
 	(void)state;
@@ -379,7 +358,7 @@ static void test_reload(void **state)
 
 static void test_down(void **state)
 {
-	const int fd = dial();
+	const int fd = daemons_dial(&bed, 0);
 
 	(void)state;
 	ask(fd, "{\"command\":\"down\"}");
@@ -396,7 +375,7 @@ static void test_down(void **state)
 /* Who waits for a ping when the daemon ends is told so. */
 static void test_down_while_pinging(void **state)
 {
-	const int fd = dial(), other = dial();
+	const int fd = daemons_dial(&bed, 0), other = daemons_dial(&bed, 0);
 
 	(void)state;
 	ask(fd, "{\"command\":\"ping\",\"node\":\"n1\",\"count\":0}");

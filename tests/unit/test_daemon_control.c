@@ -34,20 +34,6 @@ static int tear_down(void **state)
 	return 0;
 }
 
-#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
-
-/* n1 listens, n0 dials it; each with lines of its own */
-static void open_pair(struct daemons_conf first, struct daemons_conf second)
-{
-	first.dials |= 1u << 1;
-	second.peers |= 1u << 0;
-	daemons_configure(&bed, 0, first);
-	daemons_configure(&bed, 1, second);
-	daemons_open(&bed, 1);
-	daemons_open(&bed, 0);
-	daemons_connect(&bed, 0, 1);
-}
-
 /* Frames of one to the other, through all of both */
 static void test_connect(void **state)
 {
@@ -57,7 +43,7 @@ static void test_connect(void **state)
 	uint32_t len;
 
 	(void)state;
-	open_pair(CONF(), CONF());
+	daemons_open_pair(&bed, CONF(), CONF());
 	assert_true(daemons_logged(&bed, "notice: peer n1 is connected: data at 127."));
 	assert_true(daemons_logged(&bed, "notice: peer n0 is connected: data at 127."));
 	assert_true(daemons_logged(&bed, "handshake SecP384r1MLKEM1024 with mldsa87 in "));
@@ -114,7 +100,7 @@ static void test_link_lost(void **state)
 	const struct sm_conn_counts *counts;
 
 	(void)state;
-	open_pair(CONF(), CONF());
+	daemons_open_pair(&bed, CONF(), CONF());
 	counts = sm_conn_set_counts(bed.n[1].d.conns);
 	break_connection(&bed.n[1]);
 	DAEMONS_UNTIL(&bed, daemons_logged(&bed, "notice: peer n0: control connection lost: "));
@@ -171,7 +157,7 @@ static void test_refused(void **state)
 static void test_mtu_differs(void **state)
 {
 	(void)state;
-	open_pair(CONF(.interface = "MTU = 1400\n"), CONF());
+	daemons_open_pair(&bed, CONF(.interface = "MTU = 1400\n"), CONF());
 	assert_true(daemons_logged(&bed, "warn: peer n1 has MTU 1500, this node 1400: "));
 	assert_true(daemons_logged(&bed, "warn: peer n0 has MTU 1400, this node 1500: "));
 }
@@ -207,7 +193,7 @@ static void test_ciphers(void **state)
 static void test_cipher_agreed(void **state)
 {
 	(void)state;
-	open_pair(CONF(.network = "Cipher = chacha20-poly1305\n"), CONF());
+	daemons_open_pair(&bed, CONF(.network = "Cipher = chacha20-poly1305\n"), CONF());
 	assert_int_equal(daemons_log_count(&bed, "ChaCha20-Poly1305, handshake"), 2);
 }
 
@@ -319,7 +305,7 @@ static void test_both_dial(void **state)
 	const struct sm_conn_counts *counts[2];
 
 	(void)state;
-	open_pair(CONF(.more = "[Log]\nLevel = debug\n"), CONF(.dials = 1u << 0));
+	daemons_open_pair(&bed, CONF(.more = "[Log]\nLevel = debug\n"), CONF(.dials = 1u << 0));
 	for (unsigned i = 0; i < 2; i++)
 		counts[i] = sm_conn_set_counts(bed.n[i].d.conns);
 	DAEMONS_UNTIL(&bed, counts[0]->open == 1 && counts[1]->open == 1 && !counts[0]->dialling &&
@@ -434,7 +420,7 @@ static void test_housekeeping(void **state)
 	int pair[2];
 
 	(void)state;
-	open_pair(CONF(.peers = 1u << 2), CONF());
+	daemons_open_pair(&bed, CONF(.peers = 1u << 2), CONF());
 	d = &bed.n[0].d;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair),
 			 0);

@@ -14,8 +14,7 @@
 
 #include <cmocka.h>
 
-#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
-#define HEX_KEY   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n"
+#define HEX_KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n"
 
 static struct daemons bed;
 static struct sm_config *config;

@@ -24,8 +24,6 @@
 
 #include <cmocka.h>
 
-#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
-
 static struct daemons bed;
 static int manager = -1;
 
@@ -289,16 +287,6 @@ static void test_twice(void **state)
 	expect_nothing_left();
 }
 
-static int dial(void)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", daemons_path(&bed, "n0.sock"));
-	assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-	return fd;
-}
-
 static void test_background(void **state)
 {
 	static const char down[] = "{\"command\":\"down\"}\n";
@@ -312,7 +300,7 @@ static void test_background(void **state)
 	/* the command is back when the daemon is ready, not before */
 	assert_int_equal(wait_for(start(true)), 0);
 	assert_int_not_equal(if_nametoindex("n0"), 0);
-	fd = dial();
+	fd = daemons_dial(&bed, 0);
 	assert_int_equal(send(fd, down, sizeof(down) - 1, MSG_NOSIGNAL), sizeof(down) - 1);
 	p = (struct pollfd){.fd = fd, .events = POLLIN};
 	assert_int_equal(poll(&p, 1, (int)(DAEMONS_NEVER / SM_MSEC_US)), 1);

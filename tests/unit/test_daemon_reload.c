@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
-
 static struct daemons bed;
 static char note[SM_CONFIG_RESTART_MAX + 64], error[SM_DAEMON_ERROR_MAX];
 

@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-#define CONF(...) ((struct daemons_conf){__VA_ARGS__})
-
 static struct daemons bed;
 
 static int set_up(void **state)

@@ -13,7 +13,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -30,30 +29,14 @@ static struct sm_epoch *ours;
 static int peer_fd, other_fd;
 static uint32_t sent;
 
-static int open_peer(struct sm_addr *ret_addr)
-{
-	struct sockaddr_storage sa;
-	socklen_t len = sizeof(sa);
-	struct sm_addr at;
-	bool mapped;
-	int fd;
-
-	assert_int_equal(sm_addr_parse("127.0.0.1", 0, &at), 0);
-	fd = sm_udp_open(&at, 0, false, 1u << 20, &mapped);
-	assert_true(fd >= 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-	assert_int_equal(sm_addr_from_sockaddr((struct sockaddr *)&sa, ret_addr), 0);
-	return fd;
-}
-
 static int setup(void **state)
 {
 	struct sm_addr other;
 
 	(void)state;
 	node_init_offload(&node, 1, PLANES_FRAME_MAX, &gro);
-	peer_fd = open_peer(&node.remote);
-	other_fd = open_peer(&other);
+	peer_fd = planes_socket(&node.remote);
+	other_fd = planes_socket(&other);
 	ours = planes_epoch(true, 0, 2);
 	node.tx = node.rx[0] = planes_epoch(false, 0, 2);
 	sent = 0;

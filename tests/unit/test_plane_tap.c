@@ -53,9 +53,6 @@ static int set_everything_up(bool offload)
 	struct sm_mac mac;
 	struct sm_prefix address;
 	char error[SM_TUN_ERROR_MAX];
-	struct sockaddr_storage sa;
-	socklen_t len = sizeof(sa);
-	bool mapped;
 
 	assert_int_equal(sm_tun_open(NAME, SM_MODE_TAP, 1, &tun, error), 0);
 	assert_int_equal(sm_netlink_open(&nl), 0);
@@ -67,10 +64,7 @@ static int set_everything_up(bool offload)
 
 	assert_int_equal(sm_tun_set_offload(&tun, offload, offload, &of.tso, &of.uso), 0);
 	node_init_queue(&node, PLANES_FRAME_MAX, tun.fd[0], &of);
-	peer_fd = sm_udp_open(&node.addr, 0, false, 1u << 20, &mapped);
-	assert_true(peer_fd >= 0);
-	assert_int_equal(getsockname(peer_fd, (struct sockaddr *)&sa, &len), 0);
-	assert_int_equal(sm_addr_from_sockaddr((struct sockaddr *)&sa, &node.remote), 0);
+	peer_fd = planes_socket(&node.remote);
 	ours = planes_epoch(true, 0, 2);
 	node.tx = node.rx[0] = planes_epoch(false, 0, 2);
 	msg.data = datagram;
