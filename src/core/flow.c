@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "core/flow.h"
 
-#define LOOK_LEN 64u /* bytes of a frame that is not IP's */
+#define LOOK_LEN 14u /* Ethernet's addresses and type */
 
 /* 2^64 by the golden ratio (Knuth, volume 3, 6.4) */
 #define ODD UINT64_C(0x9e3779b97f4a7c15)

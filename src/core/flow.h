@@ -30,7 +30,7 @@ struct sm_flows {
  * sm_flow_hash() - Which flow does a frame belong to?
  * @inet: of the frame if it is TCP or UDP, else NULL
  * Return: from addresses and ports; other packets of IP, fragments among them: from the addresses and the
- *         protocol; other frames: from their first 64 bytes at most
+ *         protocol; other frames: from their addresses and type
  */
 uint32_t sm_flow_hash(enum sm_mode mode, const uint8_t *frame, size_t len,
 		      const struct sm_inet *inet);

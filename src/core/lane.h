@@ -154,6 +154,15 @@ static inline uint32_t sm_lane_slot(uint32_t plain, uint32_t count, uint8_t lane
 	return worker > SM_LANE_CONTROL && count > plain ? plain - 1 + worker : count;
 }
 
+/*
+ * Which of a node's @workers receives on a lane? That with the sender's number where both have as many, so that
+ * the answers, which a kernel steers to where a flow came from, stay with the same two.
+ */
+static inline uint32_t sm_lane_owner(uint8_t lane, uint32_t workers)
+{
+	return ((lane & ~SM_LANE_EXPRESS) + workers - 1) % workers;
+}
+
 /** sm_epoch_rx() - Return: the receiving lane of that number, NULL: there is none */
 static inline struct sm_rx_lane *sm_epoch_rx(const struct sm_epoch *epoch, uint8_t lane)
 {

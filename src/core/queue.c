@@ -45,6 +45,7 @@ void sm_queue_add(struct sm_queue *q, uint16_t frame, uint32_t len, bool express
 	assert(frame < SM_QUEUE_FRAMES);
 	q->count++;
 	q->len[frame] = len;
+	q->number[frame] = q->added++;
 	if (express) {
 		append(&q->express, q->next, frame);
 		return;
@@ -56,9 +57,10 @@ void sm_queue_add(struct sm_queue *q, uint16_t frame, uint32_t len, bool express
 	append(&q->flow[flow].frames, q->next, frame);
 }
 
-static uint16_t take_bulk(struct sm_queue *q)
+/* Return: the flow whose turn it is; there is one */
+static uint16_t rotate(struct sm_queue *q)
 {
-	uint16_t frame, flow = q->active.head;
+	uint16_t flow = q->active.head;
 
 	while (q->flow[flow].deficit <= 0) { /* its turn is over: to the end of the line */
 		q->flow[flow].deficit += SM_QUEUE_QUANTUM;
@@ -66,11 +68,24 @@ static uint16_t take_bulk(struct sm_queue *q)
 		activate(q, flow);
 		flow = q->active.head;
 	}
-	frame = take_first(&q->flow[flow].frames, q->next);
+	return flow;
+}
+
+static uint16_t take_bulk(struct sm_queue *q)
+{
+	const uint16_t flow = rotate(q), frame = take_first(&q->flow[flow].frames, q->next);
+
 	q->flow[flow].deficit -= (int32_t)q->len[frame];
 	if (q->flow[flow].frames.head == SM_QUEUE_NONE)
 		q->active.head = q->flow[flow].next;
 	return frame;
+}
+
+static bool bulk_is_older(struct sm_queue *q)
+{
+	const uint16_t frame = q->flow[rotate(q)].frames.head;
+
+	return (int32_t)(q->number[frame] - q->number[q->express.head]) < 0;
 }
 
 uint16_t sm_queue_take(struct sm_queue *q)
@@ -80,8 +95,9 @@ uint16_t sm_queue_take(struct sm_queue *q)
 	if (q->count == 0)
 		return SM_QUEUE_NONE;
 	q->count--;
-	if (q->express.head != SM_QUEUE_NONE && !(bulk && q->ahead >= SM_QUEUE_AHEAD)) {
-		q->ahead++;
+	if (q->express.head != SM_QUEUE_NONE &&
+	    !(bulk && q->ahead >= SM_QUEUE_AHEAD && bulk_is_older(q))) {
+		q->ahead += bulk;
 		return take_first(&q->express, q->next);
 	}
 	q->ahead = 0;

@@ -4,10 +4,11 @@
  *
  * Theory of operation: frames of flows that send little (core/flow.h) leave first, in the order of their
  * arrival. The others wait in the queue of their flow; the flows take turns, each for SM_QUEUE_QUANTUM bytes
- * (deficit round robin, Shreedhar and Varghese 1995). After SM_QUEUE_AHEAD frames that went ahead, one of the
- * others leaves, so that a crowd of little flows does not shut them out. A frame is known by an index of the
- * caller's. Within a flow nothing is reordered as long as it does not go from bulk to little while it has
- * frames here.
+ * (deficit round robin, Shreedhar and Varghese 1995). When SM_QUEUE_AHEAD frames went ahead of others, one of
+ * those leaves if it is older than what would go next, so that a crowd of little flows does not shut them out.
+ * Older it must be because a flow that has just become bulk still has its first frames among the little ones.
+ * Within a flow nothing is reordered as long as it does not go from bulk to little while it has frames here.
+ * A frame is known by an index of the caller's.
  */
 #ifndef SM_CORE_QUEUE_H
 #define SM_CORE_QUEUE_H
@@ -26,7 +27,8 @@ struct sm_queue_list {
 };
 
 struct sm_queue {
-	uint32_t count, ahead;
+	uint32_t count, added;
+	uint32_t ahead; /* frames that passed others since one of those left */
 	struct sm_queue_list express;
 	struct sm_queue_list active; /* of flows that have frames; linked by @flow[].next */
 	struct {
@@ -35,7 +37,8 @@ struct sm_queue {
 		uint16_t next;
 	} flow[SM_QUEUE_FLOWS];
 	uint16_t next[SM_QUEUE_FRAMES];
-	uint32_t len[SM_QUEUE_FRAMES];
+	uint32_t len[SM_QUEUE_FRAMES],
+		number[SM_QUEUE_FRAMES]; /* @number: in the order of arrival */
 };
 
 void sm_queue_init(struct sm_queue *q);

@@ -111,6 +111,7 @@ int sm_udp_steer(int fd, uint32_t count)
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, SM_DATA_LANE_AT),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff & ~SM_LANE_EXPRESS),
+		BPF_STMT(BPF_ALU | BPF_ADD | BPF_K, count - 1),
 		BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
 		BPF_STMT(BPF_RET | BPF_A, 0),
 	};

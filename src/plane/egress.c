@@ -107,9 +107,9 @@ static void enqueue(struct sm_worker *w, uint16_t slot)
 	struct sm_inet room, *inet = inet_of(w, p, &room);
 	uint32_t hash = sm_flow_hash(w->plane->config.mode, p->data, p->len, inet);
 
-	p->tcp = inet && inet->proto == SM_PROTO_TCP && p->len > inet->payload;
+	p->tcp = inet && inet->proto == SM_PROTO_TCP && inet->end > inet->payload;
 	p->lose = false;
-	p->express = !sm_flow_is_bulk(&w->flows, hash, p->len, w->now_us);
+	p->express = !sm_flow_is_bulk(&w->flows, hash, p->len, w->flow_us);
 	sm_queue_add(&w->queue, slot, p->len, p->express, hash);
 }
 
@@ -485,6 +485,8 @@ static bool send_chunks(struct sm_worker *w, const struct sm_session_view *s,
 	cut.body = frame->data + template_len;
 	cut.len = frame->len - template_len;
 	cut.withheld = frame->lose && cut.count > 1;
+	if (cut.withheld > 0)
+		sm_worker_drop(w, SM_DROP_STANDING);
 	cut.frames = cut.count - cut.withheld;
 	cut.bytes = SM_MIN(cut.frames * cut.piece, frame->len - template_len) +
 		    cut.frames * template_len;
@@ -525,6 +527,10 @@ static void send_in_software(struct sm_worker *w, const struct sm_session_view *
 			return;
 		}
 		sm_segmenter_next(&segmenter, w->scratch);
+		if (frame->lose && sm_segmenter_frame_len(&segmenter) == 0) {
+			sm_worker_drop(w, SM_DROP_STANDING);
+			return;
+		}
 		send_plain(w, s, frame->express, w->scratch, len);
 	}
 }
@@ -554,8 +560,10 @@ static void send_frame(struct sm_worker *w, const struct sm_session_view *s,
 		return;
 	}
 	clamp_mss(w, s, frame);
-	if (frame->lose && (frame->way == SM_WAY_PLAIN || frame->super.gso_size == 0))
-		return; /* counted already; a super-frame loses only its end */
+	if (frame->lose && frame->vnet.gso_type == SM_VNET_GSO_NONE) {
+		sm_worker_drop(w, SM_DROP_STANDING);
+		return;
+	}
 	if (frame->way == SM_WAY_PLAIN)
 		send_plain(w, s, frame->express, frame->data, frame->len);
 	else if (frame->way == SM_WAY_SOFTWARE || !send_chunks(w, s, frame))
@@ -660,11 +668,9 @@ static void signal_standing(struct sm_worker *w, uint16_t slot)
 {
 	struct sm_tap_frame *p = &w->frame[slot];
 
-	if (slot == SM_QUEUE_NONE || p->express || !p->tcp || p->way == SM_WAY_SOFTWARE ||
-	    !sm_aqm_due(&w->aqm, w->now_us))
-		return;
-	p->lose = true;
-	sm_worker_drop(w, SM_DROP_STANDING);
+	/* It is the turn of whoever comes, so that TCP pays for its own share only of what others keep full. */
+	if (slot != SM_QUEUE_NONE && !p->express && sm_aqm_due(&w->aqm, w->now_us))
+		p->lose = p->tcp;
 }
 
 void sm_egress_turn(struct sm_worker *w, bool read)
@@ -674,6 +680,9 @@ void sm_egress_turn(struct sm_worker *w, bool read)
 
 	w->mark_ns = sm_clock_now_ns();
 	if (read) {
+		/* Frames that wait here while the machine stands still are not old when it goes on. */
+		w->flow_us = sm_egress_waits(w) ? SM_MIN(w->now_us, w->flow_us + SM_FLOW_WINDOW_US)
+						: w->now_us;
 		read_batch(w);
 		sm_aqm_look(&w->aqm, !w->tap_more, w->now_us);
 	}

@@ -10,7 +10,8 @@
  * payload overwrites the trailer of the one before: when the last has come, the payload stands there whole
  * and is written with the rebuilt headers in front. Whatever does not continue it ends it. Other frames
  * gather in @coalesce, which joins those of one flow, and are written when the batch is over, or before
- * something that must not overtake them. Nothing is kept for the next batch but frames made of parts.
+ * something that must not overtake them. Nothing that was opened is kept for the next turn but parts of frames;
+ * messages that were received wait in @rx when there are more than a turn takes, but not what goes first.
  */
 #include "core/segment.h"
 #include "plane/worker.h"
@@ -27,6 +28,7 @@
 
 /* Bytes processed in one turn, so that neither the TAP nor who comes later and goes first waits long */
 #define TURN_MAX SM_OPENED_LEN
+#define TORN_MAX (TURN_MAX + 2 * SM_RX_ROOM) /* but a super-frame in two messages is not torn */
 
 /* Damaged messages of several datagrams: looked at that often, and so many before anything follows */
 #define GRO_WINDOW_US (1 * SM_SEC_US)
@@ -560,11 +562,19 @@ static void watch_gro(struct sm_worker *w, bool several, uint32_t good, uint32_t
 	}
 }
 
-/* Control messages and the flows that send little: lanes of their own, so that no order is broken */
-static bool goes_first(const uint8_t *datagram, uint32_t len)
+/*
+ * Control messages and the flows that send little have lanes of their own, so that no order is broken. Lanes of
+ * other workers are handed over at once, as what comes to those straight does not wait here either.
+ */
+static bool goes_first(const struct sm_worker *w, const uint8_t *datagram, uint32_t len)
 {
-	return len > SM_DATA_LANE_AT && (datagram[SM_DATA_LANE_AT] & SM_LANE_EXPRESS ||
-					 datagram[SM_DATA_LANE_AT] == SM_LANE_CONTROL);
+	uint8_t lane;
+
+	if (len <= SM_DATA_LANE_AT)
+		return false;
+	lane = datagram[SM_DATA_LANE_AT];
+	return lane & SM_LANE_EXPRESS || lane == SM_LANE_CONTROL ||
+	       sm_lane_owner(lane, w->plane->config.workers) != w->index;
 }
 
 static uint32_t step_of(const struct sm_udp_message *msg)
@@ -585,15 +595,14 @@ static uint32_t process(struct sm_worker *w, const struct sm_snapshot *s,
 		struct found f;
 		enum sm_drop why;
 
-		if (goes_first(msg->data + at, len) != first) {
+		if (goes_first(w, msg->data + at, len) != first) {
 			others++;
 			at += len;
 			continue;
 		}
 		why = look_up(s, msg->data + at, len, &f);
-		owner = why == SM_DROP_NONE
-				? (f.header.lane & ~SM_LANE_EXPRESS) % w->plane->config.workers
-				: w->index;
+		owner = why == SM_DROP_NONE ? sm_lane_owner(f.header.lane, w->plane->config.workers)
+					    : w->index;
 		if (owner != w->index) {
 			at += hand_over(w, owner, msg, at, step);
 			continue;
@@ -651,8 +660,9 @@ static uint32_t datagrams_of(const struct sm_udp_message *msg)
 /* Receives behind what waits; Return: messages that came */
 static uint32_t receive(struct sm_worker *w)
 {
-	uint32_t waiting = w->rx_end - w->rx_at, at = w->rx_end % w->rx_ring;
-	uint32_t want = SM_MIN(w->rx_ring - waiting, w->rx_ring - at);
+	const uint32_t waiting = w->rx_end - w->rx_at, at = w->rx_end % w->rx_ring;
+	const uint32_t room = w->rx_big ? SM_RX_BIG : w->rx_ring;
+	const uint32_t want = waiting < room ? SM_MIN(room - waiting, w->rx_ring - at) : 0;
 	uint64_t bytes = 0, packets = 0;
 	int n;
 
@@ -685,6 +695,7 @@ static void process_first(struct sm_worker *w, const struct sm_snapshot *s, uint
 		w->rx_done[i % w->rx_ring] = process(w, s, &w->rx[i % w->rx_ring], true) == 0;
 	}
 	end_batch(w);
+	sm_worker_wake_others(w);
 }
 
 void sm_ingress_turn(struct sm_worker *w, bool receiving)
@@ -699,8 +710,9 @@ void sm_ingress_turn(struct sm_worker *w, bool receiving)
 	s = sm_worker_snapshot(w);
 	if (n > 0)
 		process_first(w, s, n);
-	/* A super-frame in two messages is not torn. */
-	for (; sm_ingress_waits(w) && (bytes < TURN_MAX || w->joining.count > 0); w->rx_at++) {
+	for (; sm_ingress_waits(w) &&
+	       (bytes < TURN_MAX || (w->joining.count > 0 && bytes < TORN_MAX));
+	     w->rx_at++) {
 		const uint32_t at = w->rx_at % w->rx_ring;
 
 		if (w->rx_done[at])

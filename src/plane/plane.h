@@ -6,7 +6,7 @@
  * seal, UDP send; UDP receive, open, switch, TAP write) and never allocates, locks or logs per packet. It
  * loads the snapshot pointer after each receive or read and announces its generation, so that the control
  * thread can free what nobody sees any more; asleep in poll it counts as passed on. A receiving lane has
- * one owner, worker (lane % workers); a datagram that the kernel gave to another worker is copied into the
+ * one owner, worker sm_lane_owner(); a datagram that the kernel gave to another worker is copied into the
  * owner's ring. What concerns the control thread goes there as a typed event through a bounded ring.
  */
 #ifndef SM_PLANE_PLANE_H

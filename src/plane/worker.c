@@ -215,7 +215,7 @@ static void go_offline(struct sm_worker *w)
 	atomic_store_explicit(&w->generation, SM_WORKER_OFFLINE, memory_order_release);
 }
 
-static void wake_others(struct sm_worker *w)
+void sm_worker_wake_others(struct sm_worker *w)
 {
 	for (; w->poke != 0; w->poke &= w->poke - 1) {
 		struct sm_worker *other = &w->plane->workers[__builtin_ctz(w->poke)];
@@ -326,7 +326,7 @@ static bool turn(struct sm_worker *w)
 	if (w->plane->config.workers > 1)
 		handed = sm_ingress_handed_turn(w);
 	tell_tap_gone(w);
-	wake_others(w);
+	sm_worker_wake_others(w);
 	wake_control(w);
 
 	more = handed || sm_egress_waits(w) || sm_ingress_waits(w) || tap_ready(w) || udp_ready(w);

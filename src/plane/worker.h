@@ -211,6 +211,7 @@ struct sm_worker {
 	struct sm_tap_frame frame[SM_SMALL_COUNT]; /* by its small slot */
 	struct sm_queue queue;
 	struct sm_flows flows;
+	uint64_t flow_us;  /* their clock */
 	struct sm_aqm aqm; /* of the card's queue */
 	uint16_t flooding; /* the frame that is on its way to many, SM_QUEUE_NONE */
 	uint32_t flood_at; /* members that it went to already */
@@ -318,6 +319,9 @@ void sm_worker_offload_works(struct sm_worker *w, struct sm_offload *offload, bo
 
 /** sm_worker_tap_error() - A read or write failed with @err (positive errno); Return: true if the batch is over */
 bool sm_worker_tap_error(struct sm_worker *w, int err, bool writing);
+
+/** sm_worker_wake_others() - Those that got something handed over in this turn */
+void sm_worker_wake_others(struct sm_worker *w);
 
 /** sm_worker_main() - The thread; @arg: struct sm_worker */
 void *sm_worker_main(void *arg);

@@ -89,14 +89,30 @@ static void test_by_turns(void **state)
 	}
 }
 
+/* 40 little ones went by long ago; now a flow becomes bulk in the middle. */
+static void test_becoming_bulk(void **state)
+{
+	(void)state;
+	for (uint16_t i = 0; i < 40; i++) {
+		sm_queue_add(&q, i, 60, true, 3);
+		assert_int_equal(sm_queue_take(&q), i);
+	}
+	for (uint16_t i = 0; i < 100; i++)
+		sm_queue_add(&q, i, 1500, i < 50, 9);
+	for (uint16_t i = 0; i < 100; i++)
+		assert_int_equal(sm_queue_take(&q), i);
+}
+
+/* Flows come and go, become bulk at any time, and little again when they have nothing here. */
 static void test_against_a_model(void **state)
 {
 	struct rng rng = rng_init("queue");
 	struct {
 		uint16_t frame[SM_QUEUE_FRAMES];
 		uint32_t head, tail;
-	} model[2][FLOWS] = {0};
-	uint8_t class_of[SM_QUEUE_FRAMES], flow_of[SM_QUEUE_FRAMES];
+		bool bulk;
+	} model[FLOWS] = {0};
+	uint8_t flow_of[SM_QUEUE_FRAMES];
 	uint16_t free_frame[SM_QUEUE_FRAMES];
 	uint32_t free_count = 0;
 
@@ -105,32 +121,31 @@ static void test_against_a_model(void **state)
 		free_frame[free_count] = (uint16_t)free_count;
 		free_count++;
 	}
-	for (uint32_t round = 0; round < 200000; round++) {
+	for (uint32_t round = 0; round < 500000; round++) {
 		const bool adding = rng_below(&rng, 100) < (round / 500 % 2 ? 60 : 40);
 
 		if (adding && free_count > 0) {
-			uint16_t frame = free_frame[--free_count];
-			uint32_t flow = rng_below(&rng, FLOWS);
-			/* A flow is of one class: which lane its frames take is not the queue's to decide. */
-			bool express = flow % 3 == 0;
+			const uint16_t frame = free_frame[--free_count];
+			const uint32_t flow = rng_below(&rng, FLOWS);
 
-			class_of[frame] = express;
+			if (model[flow].head == model[flow].tail)
+				model[flow].bulk = false;
+			model[flow].bulk |= rng_below(&rng, 20) == 0;
 			flow_of[frame] = (uint8_t)flow;
-			model[express][flow].frame[model[express][flow].tail++ % SM_QUEUE_FRAMES] =
-				frame;
-			sm_queue_add(&q, frame, 1 + rng_below(&rng, 65535), express, flow);
+			model[flow].frame[model[flow].tail++ % SM_QUEUE_FRAMES] = frame;
+			sm_queue_add(&q, frame, 1 + rng_below(&rng, 65535), !model[flow].bulk,
+				     flow);
 		} else if (!adding) {
-			uint16_t frame = sm_queue_take(&q);
+			const uint16_t frame = sm_queue_take(&q);
+			uint32_t flow;
 
 			if (frame == SM_QUEUE_NONE) {
 				assert_int_equal(free_count, SM_QUEUE_FRAMES);
 				continue;
 			}
-			assert_int_equal(
-				frame,
-				model[class_of[frame]][flow_of[frame]]
-					.frame[model[class_of[frame]][flow_of[frame]].head++ %
-					       SM_QUEUE_FRAMES]);
+			flow = flow_of[frame];
+			assert_int_equal(frame,
+					 model[flow].frame[model[flow].head++ % SM_QUEUE_FRAMES]);
 			free_frame[free_count++] = frame;
 		}
 		assert_int_equal(q.count, SM_QUEUE_FRAMES - free_count);
@@ -144,6 +159,7 @@ int main(void)
 		cmocka_unit_test_setup(test_little_ones_first, setup),
 		cmocka_unit_test_setup(test_a_crowd_leaves_room, setup),
 		cmocka_unit_test_setup(test_by_turns, setup),
+		cmocka_unit_test_setup(test_becoming_bulk, setup),
 		cmocka_unit_test_setup(test_against_a_model, setup),
 	};
 

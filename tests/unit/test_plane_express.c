@@ -172,11 +172,12 @@ static void check_sent(uint32_t frames)
 			sm_plane_port_counters(a.plane, port, &c);
 			sent += c.tx_frames;
 		}
-		wanted = (uint64_t)MEMBERS * (frames - node_drops(&a, SM_DROP_STANDING));
+		wanted = (uint64_t)MEMBERS * frames - node_drops(&a, SM_DROP_STANDING);
 	} while (sent != wanted);
 }
 
-static void stand(const struct shape *shape, uint32_t gso_size, uint32_t payload_len, bool loses)
+static void stand(const struct shape *shape, uint32_t gso_size, uint32_t payload_len, bool chunks,
+		  bool loses)
 {
 	static const struct planes_offload all = {
 		.tso = true, .uso = true, .batches = true, .gro = true};
@@ -185,6 +186,7 @@ static void stand(const struct shape *shape, uint32_t gso_size, uint32_t payload
 
 	planes_join_offload(&a, &b, 1, 2000, &all, &all);
 	a.members = MEMBERS;
+	a.chunk_ports = chunks ? UINT64_MAX : 0;
 	node_start(&a);
 	frames = fill(shape, gso_size, payload_len);
 	check_sent(frames * segments);
@@ -199,9 +201,10 @@ static void test_standing_queue(void **state)
 	const struct shape udp = {.mode = SM_MODE_TAP, .version = 4, .proto = SM_PROTO_UDP};
 
 	(void)state;
-	stand(&tcp, 0, BODY_LEN, true);
-	stand(&tcp, GSO_SIZE, 20 * GSO_SIZE, true);
-	stand(&udp, 0, BODY_LEN, false); /* it would not slow down */
+	stand(&tcp, 0, BODY_LEN, true, true);
+	stand(&tcp, GSO_SIZE, 20 * GSO_SIZE, true, true);
+	stand(&tcp, GSO_SIZE, 20 * GSO_SIZE, false, true);
+	stand(&udp, 0, BODY_LEN, true, false); /* it would not slow down */
 }
 
 int main(void)
