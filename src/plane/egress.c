@@ -666,11 +666,9 @@ void sm_egress_held_turn(struct sm_worker *w)
 /* A frame of a connection that fills the card's queue loses its last segment when that queue stands. */
 static void signal_standing(struct sm_worker *w, uint16_t slot)
 {
-	struct sm_tap_frame *p = &w->frame[slot];
-
 	/* It is the turn of whoever comes, so that TCP pays for its own share only of what others keep full. */
-	if (slot != SM_QUEUE_NONE && !p->express && sm_aqm_due(&w->aqm, w->now_us))
-		p->lose = p->tcp;
+	if (slot != SM_QUEUE_NONE && !w->frame[slot].express && sm_aqm_due(&w->aqm, w->now_us))
+		w->frame[slot].lose = w->frame[slot].tcp;
 }
 
 void sm_egress_turn(struct sm_worker *w, bool read)
