@@ -175,11 +175,11 @@ static uint8_t lane_number(uint32_t plain, uint32_t slot)
 }
 
 int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher, bool client,
-		 uint32_t number, uint32_t remote_session, uint32_t tx_plain, uint32_t rx_plain,
-		 bool express, struct sm_epoch **ret_epoch)
+		 uint32_t number, uint32_t remote_session, const struct sm_lane_plan *plan,
+		 struct sm_epoch **ret_epoch)
 {
-	const uint32_t tx_count = express ? 2 * tx_plain - 1 : tx_plain;
-	const uint32_t rx_count = express ? 2 * rx_plain - 1 : rx_plain;
+	const uint32_t tx_plain = plan->tx, tx_count = plan->express ? 2 * tx_plain - 1 : tx_plain;
+	const uint32_t rx_plain = plan->rx, rx_count = plan->express ? 2 * rx_plain - 1 : rx_plain;
 	enum sm_direction out = client ? SM_CLIENT_TO_SERVER : SM_SERVER_TO_CLIENT;
 	enum sm_direction in = client ? SM_SERVER_TO_CLIENT : SM_CLIENT_TO_SERVER;
 	struct sm_epoch *epoch;

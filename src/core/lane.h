@@ -188,17 +188,20 @@ static inline struct sm_tx_lane *sm_epoch_tx(const struct sm_epoch *epoch, uint3
 								       : lane];
 }
 
+/** struct sm_lane_plan - Lanes including the control lane, at most SM_LANE_MAX; @express: and express ones */
+struct sm_lane_plan {
+	uint32_t tx, rx;
+	bool express;
+};
+
 /**
  * sm_epoch_new() - Derive every lane
  * @client: we are the TLS client
- * @tx_plain, @rx_plain: lanes including the control lane, at most SM_LANE_MAX
- * @express: and express ones
  * Return: 0, -ENOMEM, -EIO, -EINVAL
  */
 SM_MUST_CHECK int sm_epoch_new(const struct sm_epoch_secret *secret, enum sm_cipher cipher,
 			       bool client, uint32_t number, uint32_t remote_session,
-			       uint32_t tx_plain, uint32_t rx_plain, bool express,
-			       struct sm_epoch **ret_epoch);
+			       const struct sm_lane_plan *plan, struct sm_epoch **ret_epoch);
 void sm_epoch_free(struct sm_epoch *epoch);
 
 #endif

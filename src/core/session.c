@@ -49,8 +49,9 @@ static int epoch_make(const struct sm_session *s, const struct sm_epoch_secret *
 		      uint32_t number, struct sm_epoch **ret_epoch)
 {
 	const struct sm_session_config *c = &s->config;
-	int err = sm_epoch_new(secret, c->cipher, c->client, number, c->remote_index, c->tx_lanes,
-			       c->rx_lanes, c->express, ret_epoch);
+	int err = sm_epoch_new(secret, c->cipher, c->client, number, c->remote_index,
+			       &(struct sm_lane_plan){c->tx_lanes, c->rx_lanes, c->express},
+			       ret_epoch);
 
 	if (err)
 		return err;

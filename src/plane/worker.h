@@ -344,8 +344,8 @@ static inline bool sm_ingress_waits(const struct sm_worker *w)
 	return w->rx_at != w->rx_end;
 }
 
-/** sm_ingress_turn() - One batch from UDP to TAP; @receive: new messages too */
-void sm_ingress_turn(struct sm_worker *w, bool receive);
+/** sm_ingress_turn() - One batch from UDP to TAP; @receiving: new messages too */
+void sm_ingress_turn(struct sm_worker *w, bool receiving);
 
 /** sm_ingress_handed_turn() - One batch that other workers handed over; Return: true if there may be more */
 bool sm_ingress_handed_turn(struct sm_worker *w);

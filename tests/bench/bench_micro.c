@@ -100,8 +100,12 @@ static void new_epoch(struct bench *b, enum sm_cipher cipher)
 	sm_epoch_free(b->tx);
 	sm_epoch_free(b->rx);
 	b->tx = b->rx = NULL;
-	check(sm_epoch_new(&secret, cipher, true, 0, 1, 2, 2, false, &b->tx), "epoch");
-	check(sm_epoch_new(&secret, cipher, false, 0, 1, 2, 2, false, &b->rx), "epoch");
+	check(sm_epoch_new(&secret, cipher, true, 0, 1, &(struct sm_lane_plan){2, 2, false},
+			   &b->tx),
+	      "epoch");
+	check(sm_epoch_new(&secret, cipher, false, 0, 1, &(struct sm_lane_plan){2, 2, false},
+			   &b->rx),
+	      "epoch");
 }
 
 static void fill_packets(struct bench *b)

@@ -125,7 +125,8 @@ static void open_end(struct end *e, bool client)
 	check(sm_plane_new(&config, &e->plane), "plane");
 	sm_plane_on_retire(e->plane, on_retire, NULL);
 	e->worker = &e->plane->workers[0];
-	check(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, client, 0, INDEX, 2, 2, false, &e->epoch),
+	check(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, client, 0, INDEX,
+			   &(struct sm_lane_plan){2, 2, false}, &e->epoch),
 	      "epoch");
 }
 

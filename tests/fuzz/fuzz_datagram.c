@@ -336,10 +336,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	config.mode = data[0] & 1 ? SM_MODE_TUN : SM_MODE_TAP;
 	config.tap_tso = !(data[0] & 2);
 	config.tap_uso = !(data[0] & 4);
-	CHECK(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, SESSION, LANES, LANES, true,
-			   &ours) == 0);
-	CHECK(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, false, 0, 1, LANES, LANES, true,
-			   &theirs) == 0);
+	CHECK(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, SESSION,
+			   &(struct sm_lane_plan){LANES, LANES, true}, &ours) == 0);
+	CHECK(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, false, 0, 1,
+			   &(struct sm_lane_plan){LANES, LANES, true}, &theirs) == 0);
 	view.tx = view.rx[0] = theirs;
 	fill_snapshot(&s, config.mode);
 	CHECK(sm_plane_new(&config, &plane) == 0);

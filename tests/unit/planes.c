@@ -267,7 +267,7 @@ struct sm_epoch *planes_epoch(bool client, uint32_t number, uint32_t lanes)
 	for (size_t i = 0; i < sizeof(secret.b); i++)
 		secret.b[i] = (uint8_t)(i * 5 + 3);
 	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, client, number, 0x77000001,
-				      lanes, lanes, true, &epoch),
+				      &(struct sm_lane_plan){lanes, lanes, true}, &epoch),
 			 0);
 	return epoch;
 }

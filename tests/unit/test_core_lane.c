@@ -27,7 +27,7 @@ static struct sm_epoch *epoch_of(bool is_client, uint32_t number, uint32_t lanes
 	for (size_t i = 0; i < sizeof(secret.b); i++)
 		secret.b[i] = (uint8_t)(i * 7 + 1);
 	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, is_client, number, 0x01020304,
-				      lanes, lanes, false, &epoch),
+				      &(struct sm_lane_plan){lanes, lanes, false}, &epoch),
 			 0);
 	return epoch;
 }
@@ -271,10 +271,12 @@ static void test_express_lanes(void **state)
 	struct sm_epoch *ours = NULL, *theirs = NULL;
 
 	(void)state;
-	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 3, 9, 3, 5, true, &ours),
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 3, 9,
+				      &(struct sm_lane_plan){3, 5, true}, &ours),
 			 0);
-	assert_int_equal(
-		sm_epoch_new(&secret, SM_CIPHER_AES256GCM, false, 3, 9, 5, 3, true, &theirs), 0);
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, false, 3, 9,
+				      &(struct sm_lane_plan){5, 3, true}, &theirs),
+			 0);
 	assert_int_equal(ours->tx_count, 5);
 	assert_int_equal(ours->rx_count, 9);
 	for (uint32_t worker = 0; worker < 2; worker++) {
@@ -328,15 +330,16 @@ static void test_epoch_bounds(void **state)
 	struct sm_epoch *epoch = NULL;
 
 	(void)state;
-	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1, 0, 1, false,
-				      &epoch),
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1,
+				      &(struct sm_lane_plan){0, 1, false}, &epoch),
 			 -EINVAL);
-	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1, 1, SM_LANE_MAX + 1,
-				      false, &epoch),
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, 0, 1,
+				      &(struct sm_lane_plan){1, SM_LANE_MAX + 1, false}, &epoch),
 			 -EINVAL);
 	assert_null(epoch);
-	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_CHACHA20POLY1305, true, 0, 1, SM_LANE_MAX,
-				      SM_LANE_MAX, false, &epoch),
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_CHACHA20POLY1305, true, 0, 1,
+				      &(struct sm_lane_plan){SM_LANE_MAX, SM_LANE_MAX, false},
+				      &epoch),
 			 0);
 	sm_epoch_free(epoch);
 	sm_epoch_free(NULL);

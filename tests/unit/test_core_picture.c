@@ -237,8 +237,8 @@ static struct sm_epoch *epoch_new(const struct sm_peer *peer, uint32_t number)
 	static const struct sm_epoch_secret secret = {.b = {5}};
 	struct sm_epoch *epoch;
 
-	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, number, 1, 2, 2, false,
-				      &epoch),
+	assert_int_equal(sm_epoch_new(&secret, SM_CIPHER_AES256GCM, true, number, 1,
+				      &(struct sm_lane_plan){2, 2, false}, &epoch),
 			 0);
 	epoch->refs = 1;
 	epoch->port = peer->port;
