@@ -160,7 +160,7 @@ static inline uint32_t sm_lane_slot(uint32_t plain, uint32_t count, uint8_t lane
  */
 static inline uint32_t sm_lane_owner(uint8_t lane, uint32_t workers)
 {
-	return ((lane & ~SM_LANE_EXPRESS) + workers - 1) % workers;
+	return workers == 1 ? 0 : ((lane & ~SM_LANE_EXPRESS) + workers - 1) % workers;
 }
 
 /** sm_epoch_rx() - Return: the receiving lane of that number, NULL: there is none */

@@ -86,10 +86,10 @@ static void make_nonce(const struct sm_aead *aead, uint64_t number, uint8_t nonc
 		nonce[SM_AEAD_IV_LEN - 1 - i] ^= (uint8_t)(number >> (8 * i));
 }
 
-int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
-		 const uint8_t *in, size_t len, uint8_t *out)
+/* Return: 0, -EIO */
+static int evp_seal(struct sm_aead *aead, const uint8_t nonce[SM_AEAD_IV_LEN], const uint8_t *ad,
+		    size_t ad_len, const uint8_t *in, size_t len, uint8_t *out)
 {
-	uint8_t nonce[SM_AEAD_IV_LEN];
 	OSSL_PARAM tag[] = {
 		OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, out + len,
 						  SM_TAG_LEN),
@@ -97,13 +97,6 @@ int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 	};
 	int n, rest;
 
-	if (len > INT_MAX || ad_len > INT_MAX)
-		return -EIO;
-	make_nonce(aead, number, nonce);
-	if (aead->mb) {
-		sm_aead_mb_seal(aead->mb, nonce, ad, ad_len, in, len, out);
-		return 0;
-	}
 	if (EVP_EncryptInit_ex2(aead->ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    (ad_len && EVP_EncryptUpdate(aead->ctx, NULL, &n, ad, (int)ad_len) != 1) ||
 	    (len && EVP_EncryptUpdate(aead->ctx, out, &n, in, (int)len) != 1) ||
@@ -115,25 +108,18 @@ int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 	return 0;
 }
 
-int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
-		 const uint8_t *in, size_t len, uint8_t *out)
+/* Return: 0, -EBADMSG */
+static int evp_open(struct sm_aead *aead, const uint8_t nonce[SM_AEAD_IV_LEN], const uint8_t *ad,
+		    size_t ad_len, const uint8_t *in, size_t len, uint8_t *out)
 {
-	uint8_t nonce[SM_AEAD_IV_LEN];
-	uint8_t tag_copy[SM_TAG_LEN], computed[SM_TAG_LEN];
+	uint8_t tag_copy[SM_TAG_LEN];
 	const OSSL_PARAM tag[] = {
 		OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag_copy, SM_TAG_LEN),
 		OSSL_PARAM_construct_end(),
 	};
 	int n, rest;
 
-	if (len > INT_MAX || ad_len > INT_MAX)
-		return -EBADMSG;
 	memcpy(tag_copy, in + len, SM_TAG_LEN);
-	make_nonce(aead, number, nonce);
-	if (aead->mb) {
-		sm_aead_mb_open(aead->mb, nonce, ad, ad_len, in, len, out, computed);
-		return CRYPTO_memcmp(computed, tag_copy, SM_TAG_LEN) ? -EBADMSG : 0;
-	}
 	if (EVP_DecryptInit_ex2(aead->ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    EVP_CIPHER_CTX_set_params(aead->ctx, tag) != 1 ||
 	    (ad_len && EVP_DecryptUpdate(aead->ctx, NULL, &n, ad, (int)ad_len) != 1) ||
@@ -143,4 +129,33 @@ int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_
 		return -EBADMSG;
 	}
 	return 0;
+}
+
+int sm_aead_seal(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
+		 const uint8_t *in, size_t len, uint8_t *out)
+{
+	uint8_t nonce[SM_AEAD_IV_LEN];
+
+	if (len > INT_MAX || ad_len > INT_MAX)
+		return -EIO;
+	make_nonce(aead, number, nonce);
+	if (!aead->mb)
+		return evp_seal(aead, nonce, ad, ad_len, in, len, out);
+	sm_aead_mb_seal(aead->mb, nonce, ad, ad_len, in, len, out);
+	return 0;
+}
+
+int sm_aead_open(struct sm_aead *aead, uint64_t number, const uint8_t *ad, size_t ad_len,
+		 const uint8_t *in, size_t len, uint8_t *out)
+{
+	uint8_t nonce[SM_AEAD_IV_LEN], tag[SM_TAG_LEN], computed[SM_TAG_LEN];
+
+	if (len > INT_MAX || ad_len > INT_MAX)
+		return -EBADMSG;
+	make_nonce(aead, number, nonce);
+	if (!aead->mb)
+		return evp_open(aead, nonce, ad, ad_len, in, len, out);
+	memcpy(tag, in + len, SM_TAG_LEN); /* @out may stand over @in */
+	sm_aead_mb_open(aead->mb, nonce, ad, ad_len, in, len, out, computed);
+	return CRYPTO_memcmp(computed, tag, SM_TAG_LEN) ? -EBADMSG : 0;
 }
