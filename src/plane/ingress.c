@@ -324,6 +324,15 @@ static bool continues(const struct sm_joining *j, const struct found *f,
 	       memcmp(template, j->template, chunk->header_len) == 0;
 }
 
+/* Neither the first nor the last: what was found good of the one before it holds for this one. */
+static bool is_more_of_same(const struct sm_joining *j, const struct found *f,
+			    const struct sm_chunk *chunk, const uint8_t *payload,
+			    uint32_t payload_len, const uint8_t *template)
+{
+	return chunk->index + 1u < chunk->count && payload_len == chunk->gso_size &&
+	       continues(j, f, chunk, payload, template);
+}
+
 static void begin_joining(struct sm_worker *w, const struct found *f, const struct sm_chunk *chunk,
 			  const struct sm_inet *inet, uint8_t *payload, const uint8_t *template)
 {
@@ -364,24 +373,28 @@ static void on_chunk(struct sm_worker *w, const struct sm_snapshot *s, const str
 	}
 	payload_len = len - SM_CHUNK_LEN - chunk.header_len;
 	template = chunk.gso_size > 0 ? body + payload_len : body;
-	if (sm_chunk_check(w->plane->config.mode, &chunk, payload_len, template,
-			   w->plane->config.frame_max, &inet) < 0) {
-		sm_worker_drop(w, SM_DROP_MALFORMED);
-		return;
-	}
-	if (chunk.gso_size == 0) {
-		finish_joining(w);
-		on_lone(w, s, f, &chunk, &inet, body, payload_len);
-		return;
-	}
-	/* Only the headers are here: by their own length the packet goes on behind them. */
-	if (!passes(w, s, f->session->port, template,
-		    w->plane->config.mode == SM_MODE_TUN ? SM_FRAME_MAX : chunk.header_len,
-		    payload_len + chunk.header_len))
-		return;
-	if (!continues(j, f, &chunk, body, template)) {
-		finish_joining(w); /* of the next number, and yet of something else */
-		begin_joining(w, f, &chunk, &inet, body, template);
+	if (is_more_of_same(j, f, &chunk, body, payload_len, template)) {
+		count_received(w, f->session->port, payload_len + chunk.header_len);
+	} else {
+		if (sm_chunk_check(w->plane->config.mode, &chunk, payload_len, template,
+				   w->plane->config.frame_max, &inet) < 0) {
+			sm_worker_drop(w, SM_DROP_MALFORMED);
+			return;
+		}
+		if (chunk.gso_size == 0) {
+			finish_joining(w);
+			on_lone(w, s, f, &chunk, &inet, body, payload_len);
+			return;
+		}
+		/* Only the headers are here: by their own length the packet goes on behind them. */
+		if (!passes(w, s, f->session->port, template,
+			    w->plane->config.mode == SM_MODE_TUN ? SM_FRAME_MAX : chunk.header_len,
+			    payload_len + chunk.header_len))
+			return;
+		if (!continues(j, f, &chunk, body, template)) {
+			finish_joining(w); /* of the next number, and yet of something else */
+			begin_joining(w, f, &chunk, &inet, body, template);
+		}
 	}
 	j->count++;
 	j->payload_len += payload_len;
