@@ -26,6 +26,23 @@
 /* A point in time that never comes; microseconds of CLOCK_BOOTTIME as everywhere. */
 #define SM_NEVER UINT64_MAX
 
+/** sm_load32() - Four bytes as they stand, for comparing and hashing; sm_load64() - eight */
+static inline uint32_t sm_load32(const uint8_t *data)
+{
+	uint32_t word;
+
+	memcpy(&word, data, sizeof(word));
+	return word;
+}
+
+static inline uint64_t sm_load64(const uint8_t *data)
+{
+	uint64_t word;
+
+	memcpy(&word, data, sizeof(word));
+	return word;
+}
+
 /**
  * sm_wipe() - Overwrite a secret in a way that the compiler keeps
  * @mem: memory, may be NULL when @len is 0

@@ -9,6 +9,8 @@
  * stay alone never pay for it.
  */
 #include "core/coalesce.h"
+
+#include "core/flow.h"
 #include "wire/ether.h"
 
 #define IPV4_HEADER_LEN    20u
@@ -41,22 +43,6 @@ struct offer {
 	uint8_t flags;
 };
 
-static uint32_t load32(const uint8_t *data)
-{
-	uint32_t word;
-
-	memcpy(&word, data, sizeof(word));
-	return word;
-}
-
-static uint64_t load64(const uint8_t *data)
-{
-	uint64_t word;
-
-	memcpy(&word, data, sizeof(word));
-	return word;
-}
-
 static uint16_t get16(const uint8_t *data)
 {
 	return (uint16_t)(data[0] << 8 | data[1]);
@@ -81,21 +67,6 @@ static uint32_t csum_offset(const struct sm_inet *inet)
 	return inet->proto == SM_PROTO_TCP ? TCP_CSUM : UDP_CSUM;
 }
 
-static uint32_t flow_hash(const struct sm_inet *inet, const uint8_t *frame)
-{
-	const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15); /* 2^64 by the golden ratio */
-	const uint8_t *ip = frame + inet->l3;
-	uint64_t hash = load32(frame + inet->l4) * odd;
-
-	if (inet->version == 4) {
-		hash = (hash ^ load64(ip + 12)) * odd;
-	} else {
-		hash = (hash ^ load64(ip + 8) ^ load64(ip + 24)) * odd;
-		hash = ((hash ^ hash >> 32) + (load64(ip + 16) ^ load64(ip + 32))) * odd;
-	}
-	return (uint32_t)(hash >> 32);
-}
-
 static uint8_t *bucket_of(struct sm_coalesce *c, uint32_t hash)
 {
 	return &c->bucket[(uint64_t)hash * SM_RUN_BUCKETS >> 32];
@@ -107,9 +78,9 @@ static bool same_flow(const struct sm_run *run, const struct offer *o)
 
 	if (run->hash != o->hash || run->inet.version != o->inet.version ||
 	    run->inet.proto != o->inet.proto ||
-	    load32(run->head + run->inet.l4) != load32(o->frame + o->inet.l4))
+	    sm_load32(run->head + run->inet.l4) != sm_load32(o->frame + o->inet.l4))
 		return false;
-	return o->inet.version == 4 ? load64(a + 12) == load64(b + 12)
+	return o->inet.version == 4 ? sm_load64(a + 12) == sm_load64(b + 12)
 				    : memcmp(a + 8, b + 8, 32) == 0;
 }
 
@@ -211,7 +182,7 @@ static bool ipv4_agrees(const struct sm_run *run, const uint8_t *a, const uint8_
 static bool ipv6_agrees(const uint8_t *a, const uint8_t *b)
 {
 	/* Traffic class and flow label, hop limit */
-	return load32(a) == load32(b) && a[7] == b[7];
+	return sm_load32(a) == sm_load32(b) && a[7] == b[7];
 }
 
 static bool tcp_agrees(const struct sm_run *run, const struct offer *o)
@@ -222,8 +193,8 @@ static bool tcp_agrees(const struct sm_run *run, const struct offer *o)
 	/* Acknowledgement, reserved bits, window, urgent pointer, options; headers are of one length */
 	return o->seq == run->next_seq && (o->flags & SM_TCP_CWR) == 0 &&
 	       (differ & ~(SM_TCP_CWR | SM_TCP_PSH | SM_TCP_FIN)) == 0 &&
-	       load32(a + 8) == load32(b + 8) && a[12] == b[12] && get16(a + 14) == get16(b + 14) &&
-	       get16(a + 18) == get16(b + 18) &&
+	       sm_load32(a + 8) == sm_load32(b + 8) && a[12] == b[12] &&
+	       get16(a + 14) == get16(b + 14) && get16(a + 18) == get16(b + 18) &&
 	       memcmp(a + 20, b + 20, o->inet.payload - o->inet.l4 - 20) == 0;
 }
 
@@ -284,7 +255,7 @@ static bool add_to_flow(struct sm_coalesce *c, struct offer *o)
 	bool joinable = is_joinable(o);
 	uint8_t *link, index;
 
-	o->hash = flow_hash(&o->inet, o->frame);
+	o->hash = sm_flow_hash_inet(o->frame, &o->inet);
 	link = find_open(c, o);
 	if (*link != 0) {
 		struct sm_run *run = &c->run[*link - 1];

@@ -12,32 +12,36 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 	return hash ^ hash >> 32;
 }
 
-static uint64_t mix_bytes(uint64_t hash, const uint8_t *data, size_t len)
+static uint64_t mix_addresses(uint64_t hash, const uint8_t *frame, const struct sm_inet *inet)
 {
-	for (uint64_t word; len > 0; len -= SM_MIN(len, sizeof(word)), data += sizeof(word)) {
-		word = 0;
-		memcpy(&word, data, SM_MIN(len, sizeof(word)));
-		hash = mix(hash, word);
-	}
+	const uint8_t *ip = frame + inet->l3;
+
+	if (inet->version == 4)
+		return mix(hash, sm_load64(ip + 12));
+	for (uint32_t at = 8; at < 40; at += sizeof(uint64_t))
+		hash = mix(hash, sm_load64(ip + at));
 	return hash;
+}
+
+uint32_t sm_flow_hash_inet(const uint8_t *frame, const struct sm_inet *inet)
+{
+	const uint64_t ports = sm_load32(frame + inet->l4);
+
+	return (uint32_t)(mix_addresses(mix(inet->proto, ports), frame, inet) >> 32);
 }
 
 uint32_t sm_flow_hash(enum sm_mode mode, const uint8_t *frame, size_t len,
 		      const struct sm_inet *inet)
 {
-	uint64_t hash = 0;
+	uint8_t look[2 * sizeof(uint64_t)] = {0};
 	struct sm_inet ip;
 
 	if (inet)
-		ip = *inet;
-	else if (sm_inet_find(mode, frame, len, &ip) < 0)
-		return (uint32_t)(mix_bytes(hash, frame, SM_MIN(len, LOOK_LEN)) >> 32);
-	hash = mix(hash, ip.proto);
-	if (inet)
-		hash = mix_bytes(hash, frame + ip.l4, 4); /* the ports */
-	hash = ip.version == 4 ? mix_bytes(hash, frame + ip.l3 + 12, 8)
-			       : mix_bytes(hash, frame + ip.l3 + 8, 32);
-	return (uint32_t)(hash >> 32);
+		return sm_flow_hash_inet(frame, inet);
+	if (sm_inet_find(mode, frame, len, &ip) == 0)
+		return (uint32_t)(mix_addresses(mix(0, ip.proto), frame, &ip) >> 32);
+	memcpy(look, frame, SM_MIN(len, LOOK_LEN));
+	return (uint32_t)(mix(mix(0, sm_load64(look)), sm_load64(look + sizeof(uint64_t))) >> 32);
 }
 
 bool sm_flow_is_bulk(struct sm_flows *flows, uint32_t hash, uint32_t len, uint64_t now_us)

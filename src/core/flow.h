@@ -35,6 +35,9 @@ struct sm_flows {
 uint32_t sm_flow_hash(enum sm_mode mode, const uint8_t *frame, size_t len,
 		      const struct sm_inet *inet);
 
+/** sm_flow_hash_inet() - The same of a packet that is TCP or UDP */
+uint32_t sm_flow_hash_inet(const uint8_t *frame, const struct sm_inet *inet);
+
 /** sm_flow_is_bulk() - Count @len bytes of a flow; Return: true if it is bulk, this frame included */
 bool sm_flow_is_bulk(struct sm_flows *flows, uint32_t hash, uint32_t len, uint64_t now_us);
 

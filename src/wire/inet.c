@@ -171,14 +171,6 @@ int sm_inet_parse(enum sm_mode mode, const uint8_t *frame, size_t len, struct sm
 	return 0;
 }
 
-static uint64_t load64(const uint8_t *data)
-{
-	uint64_t word;
-
-	memcpy(&word, data, sizeof(word));
-	return word;
-}
-
 static uint64_t add_around(uint64_t a, uint64_t b)
 {
 	a += b;
@@ -219,7 +211,7 @@ uint64_t sm_csum_add(uint64_t sum, const uint8_t *data, size_t len)
 		sum = add_around(add_around(sum, even[0]), even[1]);
 	}
 	for (; len >= sizeof(uint64_t); data += sizeof(uint64_t), len -= sizeof(uint64_t))
-		sum = add_around(sum, load64(data));
+		sum = add_around(sum, sm_load64(data));
 	if (len & sizeof(word)) {
 		memcpy(&word, data, sizeof(word));
 		sum = add_around(sum, word);
