@@ -43,6 +43,9 @@ QUICK = Plan(seconds=1, udp_steps=1, udp_tries=1, pings=200)
 FEWER_WAYS = ("one", "four")
 FEWER_PARTS = ("tcp",)
 TRIES = 2
+# A visit during which the machine's host took more than that of the processors is repeated so often; the best counts
+STOLEN_FEW = 0.03
+VISITS = 3
 LOSSY_SECONDS = 6  # what is lost when is chance: longer
 
 
@@ -75,8 +78,8 @@ class Run:
             return found
 
     def attempt(self, contender, part, title):
-        """One visit; true if it gave its figures."""
-        begin = time.monotonic()
+        """One visit; gives its figures and what share the machine's host took meanwhile, or None."""
+        begin, before = time.monotonic(), measure.machine_time()
         try:
             found = self.visit(contender, part)
         except (Failed, Missing, AssertionError, OSError, LookupError, ValueError,
@@ -84,10 +87,27 @@ class Run:
             reason = " ".join((str(error) or repr(error)).split())[:400]
             say(f"{title}: {contender.title}: {reason}")
             self.problems.setdefault(contender.name, []).append(f"{part}: {reason}")
+            return None
+        stolen = measure.stolen(before, measure.machine_time())
+        say(f"{title}: {contender.title}: {tables.brief(found)} ({time.monotonic() - begin:.0f} s" +
+            (f", {stolen:.0%} taken by the host)" if stolen > STOLEN_FEW else ")"))
+        return found, stolen
+
+    def sample(self, contender, part, title):
+        """The figures of the visit that was disturbed least; true if there are any."""
+        best, failed = None, 0
+        for _ in range(1 if self.options.quick else VISITS):
+            while (got := self.attempt(contender, part, title)) is None and failed < TRIES - 1:
+                failed += 1
+            if got is None:
+                break
+            best = got if best is None or got[1] < best[1] else best
+            if best[1] <= STOLEN_FEW:
+                break
+        if best is None:
             return False
-        for name, value in found.items():
+        for name, value in (best[0] | {"stolen": best[1]}).items():
             self.samples[contender.name].setdefault(name, []).append(value)
-        say(f"{title}: {contender.title}: {tables.brief(found)} ({time.monotonic() - begin:.0f} s)")
         return True
 
     def round(self, number, part):
@@ -95,7 +115,7 @@ class Run:
         title = f"{self.underlay} {part}, round {number + 1} of {self.options.rounds}"
         first = number % max(len(self.chosen), 1)
         for contender in self.chosen[first:] + self.chosen[:first]:
-            if any(self.attempt(contender, part, title) for _ in range(TRIES)) or self.samples[contender.name]:
+            if self.sample(contender, part, title) or self.samples[contender.name]:
                 continue
             self.missing[contender.title] = self.problems[contender.name][-1]
             self.chosen.remove(contender)

@@ -24,6 +24,18 @@ PING_INTERVAL = 0.002
 GIGABYTE = 1e9
 
 
+def machine_time():
+    """All that the processors had so far, and what of it the machine's host gave to others, in ticks."""
+    with open("/proc/stat") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return sum(ticks), ticks[7]
+
+
+def stolen(before, after):
+    """The host's share between two machine_time()."""
+    return (after[1] - before[1]) / max(after[0] - before[0], 1)
+
+
 def serve(visit, port):
     """An iperf3 server at b for one test."""
     b = visit.ends[1].machine

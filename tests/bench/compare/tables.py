@@ -132,13 +132,20 @@ def who(contenders):
                    f"{c['mtu']}: {c['mtu_why']}"] for c in contenders.values()])
 
 
+def disturbance(contenders):
+    """What the host took of the processors meanwhile, of all visits that count."""
+    shares = [share for one in contenders.values() for share in one["samples"].get("stolen", ())]
+    return f"; the machine's host took {spread(shares)['median']:.0%} (at most {max(shares):.0%}) of the time" \
+        if shares else ""
+
+
 def one_underlay(name, run):
     e, contenders = run["environment"], run["contenders"]
     text = [f"### {UNDERLAYS[name][0][0].upper()}{UNDERLAYS[name][0][1:]} (`--underlay {name}`)\n",
             f"{e['date']}, {e['version']}, {e['cpu']}, {e['cores']} cores for both ends, Linux {e['kernel']}, "
             f"{e['openssl']}, {e['iperf3']}, cubic; load average at the start {e['load']}; " +
             (f"medians of {run['rounds']} rounds, in brackets the least and the most" if run["rounds"] > 1 else
-             "one round") + (" (a short look: no more than a try).\n" if run["quick"] else ".\n")]
+             "one round") + disturbance(contenders) + (" (a short look: no more than a try).\n" if run["quick"] else ".\n")]
     for title, columns in GROUPS:
         names = [f for f in columns if any(f[0] in c["figures"] for c in contenders.values())]
         if names:
