@@ -32,10 +32,10 @@
 /* How long a TAP that refuses (its interface is down) is left alone */
 #define TAP_QUIET_US (100 * SM_MSEC_US)
 /*
- * A worker is to networking programs what the kernel's own packet processing is: while one of them fills the
- * card's queue, the frames of the others wait behind it unless the worker runs first.
+ * A worker gets twice the share of the programs whose frames it carries. Not more: it would take the processor from
+ * the one that writes as soon as there is a frame, to do for one frame what it could do for many.
  */
-#define WORKER_NICE (-10)
+#define WORKER_NICE (-3)
 /*
  * Without sleep for that long, a worker gives way to who is as urgent: another network's worker, a ping's way back.
  * The kernel would let it go on until its clock ticks, which is 4 ms at 250 a second.
