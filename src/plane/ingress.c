@@ -750,13 +750,17 @@ bool sm_ingress_has_handed(struct sm_worker *w)
 	return false;
 }
 
-/* Straight from the ring's slots; @n: messages taken so far */
+/*
+ * Straight from the ring's slots.
+ * @cost: of what was taken so far: bytes, and of small messages so much that SM_BATCH_MAX of them make a turn
+ * Return: the same with what was taken now
+ */
 static uint32_t take_handed(struct sm_worker *w, const struct sm_snapshot *s, struct sm_ring *ring,
-			    uint32_t n)
+			    uint32_t cost)
 {
 	struct sm_handed *slot;
 
-	for (; n < SM_BATCH_MAX && (slot = sm_ring_peek(ring)) != NULL; n++) {
+	while (cost < TURN_MAX && (slot = sm_ring_peek(ring)) != NULL) {
 		const struct sm_udp_message msg = {.peer = slot->peer,
 						   .local = slot->local,
 						   .data = slot->data,
@@ -765,29 +769,30 @@ static uint32_t take_handed(struct sm_worker *w, const struct sm_snapshot *s, st
 
 		(void)process(w, s, &msg, true);
 		(void)process(w, s, &msg, false);
+		cost += SM_MAX(msg.len, TURN_MAX / SM_BATCH_MAX);
 		sm_ring_release(ring);
 	}
-	return n;
+	return cost;
 }
 
 bool sm_ingress_handed_turn(struct sm_worker *w)
 {
-	uint32_t workers = w->plane->config.workers, n = 0;
+	uint32_t workers = w->plane->config.workers, cost = 0;
 	const struct sm_snapshot *s;
 
 	if (!sm_ingress_has_handed(w))
 		return false;
 	w->mark_ns = sm_clock_now_ns();
 	s = sm_worker_snapshot(w);
-	for (uint32_t i = 0; i < workers && n < SM_BATCH_MAX; i++) {
+	for (uint32_t i = 0; i < workers && cost < TURN_MAX; i++) {
 		uint32_t from = w->handed_from + i;
 
 		from -= from >= workers ? workers : 0;
 		if (from != w->index)
-			n = take_handed(w, s, &w->handed[from], n);
+			cost = take_handed(w, s, &w->handed[from], cost);
 	}
 	if (++w->handed_from >= workers)
 		w->handed_from = 0;
 	end_batch(w);
-	return n == SM_BATCH_MAX;
+	return cost >= TURN_MAX;
 }

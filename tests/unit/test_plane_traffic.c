@@ -5,6 +5,7 @@
  */
 #include "base/clock.h"
 #include "crypto/crypto.h"
+#include "plane/worker.h"
 #include "planes.h"
 #include "rng.h"
 
@@ -370,9 +371,42 @@ static void test_held_until_connected(void **state)
 	planes_part(&a, &b);
 }
 
+/* What another worker handed over takes no more of a turn than what comes straight. */
+static uint32_t handed_in_one_turn(struct sm_worker *w, struct sm_ring *ring, uint32_t len)
+{
+	uint32_t put = 0, left = 0;
+	struct sm_handed *slot;
+
+	while ((slot = sm_ring_reserve(ring)) != NULL) {
+		memset(slot->data, 0, len); /* nothing that anybody sealed */
+		slot->len = slot->segment = len;
+		sm_ring_commit(ring);
+		put++;
+	}
+	assert_true(sm_ingress_handed_turn(w));
+	while (sm_ring_peek(ring)) {
+		sm_ring_release(ring);
+		left++;
+	}
+	return put - left;
+}
+
+static void test_bound_of_what_is_handed_over(void **state)
+{
+	struct sm_worker *w;
+
+	(void)state;
+	node_init(&a, 2, PLANES_FRAME_MAX);
+	w = &a.plane->workers[0]; /* not started: this thread is the worker */
+	assert_int_equal(handed_in_one_turn(w, &w->handed[1], 65536), SM_OPENED_LEN / 65536);
+	assert_int_equal(handed_in_one_turn(w, &w->handed[1], 100), SM_BATCH_MAX);
+	node_done(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bound_of_what_is_handed_over),
 		cmocka_unit_test(test_one_worker),
 		cmocka_unit_test(test_two_workers),
 		cmocka_unit_test(test_four_workers),
