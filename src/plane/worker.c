@@ -349,10 +349,11 @@ static bool turn(struct sm_worker *w)
 }
 
 /*
- * On Linux a thread has both for itself. Without the privilege, under a policy that somebody chose for the daemon, or
- * on a kernel that knows no slice, all stays as it is.
+ * On Linux a thread has both for itself. Without the privilege, or under a policy that somebody chose for the daemon,
+ * all stays as it is. A kernel that knows no slice takes it all the same, and giving way costs nothing there.
+ * Return: true if the slice is set
  */
-static void set_urgency(void)
+static bool set_urgency(void)
 {
 	struct { /* sched_setattr(2), in its first version */
 		uint32_t size, policy;
@@ -364,18 +365,18 @@ static void set_urgency(void)
 
 	(void)setpriority(PRIO_PROCESS, 0, WORKER_NICE);
 	if (sched_getscheduler(0) != SCHED_OTHER)
-		return;
+		return false;
 	attributes.size = sizeof(attributes);
 	attributes.nice = getpriority(PRIO_PROCESS, 0);
-	(void)syscall(SYS_sched_setattr, 0, &attributes, 0);
+	return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
 }
 
 void *sm_worker_main(void *arg)
 {
 	struct sm_worker *w = arg;
+	const bool gives_way = set_urgency();
 	uint64_t rested_us = 0; /* 0: just now */
 
-	set_urgency();
 	w->tap_more = w->udp_more = true;
 	while (!atomic_load_explicit(&w->plane->stop, memory_order_acquire)) {
 		pass_on(w);
@@ -384,7 +385,7 @@ void *sm_worker_main(void *arg)
 		if (!turn(w)) {
 			wait_for_work(w);
 			rested_us = 0;
-		} else if (w->now_us - rested_us >= GIVE_WAY_US) {
+		} else if (gives_way && w->now_us - rested_us >= GIVE_WAY_US) {
 			(void)sched_yield();
 			rested_us = 0;
 		}
