@@ -647,20 +647,26 @@ static void send_held(void *arg, sm_port_t port, const uint8_t *data, uint32_t l
 	send_frame(r->w, r->s->send[port], &frame);
 }
 
+static void release_held(struct sm_worker *w, const struct sm_snapshot *s)
+{
+	struct releasing r = {.w = w, .s = s};
+
+	if (w->held.count == 0 || !s)
+		return;
+	sm_held_release(&w->held, s, w->now_us, send_held, &r);
+	if (w->held.count == 0)
+		atomic_store_explicit(&w->holds, 0, memory_order_relaxed);
+}
+
 void sm_egress_held_turn(struct sm_worker *w)
 {
-	struct releasing r = {.w = w};
-
 	if (w->held_seen == w->generation_seen)
 		return;
 	w->held_seen = w->generation_seen;
-	r.s = sm_worker_snapshot(w);
 	w->mark_ns = sm_clock_now_ns();
 	w->queued = 0;
-	sm_held_release(&w->held, r.s, w->now_us, send_held, &r);
+	release_held(w, sm_worker_snapshot(w));
 	flush(w);
-	if (w->held.count == 0)
-		atomic_store_explicit(&w->holds, 0, memory_order_relaxed);
 }
 
 /* A frame of a connection that fills the card's queue loses its last segment when that queue stands. */
@@ -688,6 +694,8 @@ void sm_egress_turn(struct sm_worker *w, bool read)
 		return;
 	s = sm_worker_snapshot(w);
 	w->queued = 0;
+	/* The picture may be newer than what the last held turn saw: what waited goes before what came. */
+	release_held(w, s);
 	for (uint32_t n = 0; n < SM_BATCH_MAX && w->queued < TURN_MAX; n++) {
 		if (slot == SM_QUEUE_NONE) {
 			slot = sm_queue_take(&w->queue);

@@ -403,6 +403,31 @@ static void test_bound_of_what_is_handed_over(void **state)
 	node_done(&a);
 }
 
+/* The picture that connects the receiver may come between the look at what is held and the next frame. */
+static void test_held_before_what_came_later(void **state)
+{
+	struct sm_worker *w;
+
+	(void)state;
+	planes_join(&a, &b, 1, PLANES_FRAME_MAX);
+	w = &a.plane->workers[0]; /* not started: this thread is the worker */
+	for (uint32_t i = 0; i < 2; i++) {
+		a.unconnected = i == 0;
+		node_publish(&a);
+		(void)planes_frame(buf, OWN_MAC(1), OWN_MAC(0), i, 60);
+		tap_put(a.tap[0], buf, 60);
+		w->now_us = sm_clock_now_us();
+		sm_egress_turn(w, true);
+	}
+	node_start(&a);
+	node_start(&b);
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(tap_get(b.tap[0], buf, sizeof(buf), 5000), 60);
+		assert_int_equal(planes_frame_number(buf, 60), i);
+	}
+	planes_part(&a, &b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +442,7 @@ int main(void)
 		cmocka_unit_test(test_idle_retire),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_held_until_connected),
+		cmocka_unit_test(test_held_before_what_came_later),
 	};
 
 	if (sm_crypto_init() < 0)
