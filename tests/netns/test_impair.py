@@ -457,11 +457,13 @@ def test_corruption_is_caught_by_udp():
 
 def test_rate_limit():
     with Wire("--rate", "50Mbit") as wire:
-        rates = [tcp_transfer(wire, 4 << 20) for _ in range(4)]
-        # whoever waits for a CPU is slower, but never faster
+        # whoever waits for a CPU is slower, now and then, but never faster
+        rates = []
+        while len(rates) < 4 or (max(rates) < 35e6 and len(rates) < 20):
+            rates.append(tcp_transfer(wire, 4 << 20))
         assert 35e6 < max(rates) <= 50e6
         wire.say("set rate off")
-        assert max(tcp_transfer(wire, 8 << 20) for _ in range(2)) > 60e6
+        assert any(tcp_transfer(wire, 8 << 20) > 60e6 for _ in range(20))
 
 
 def test_rate_counts_exactly():

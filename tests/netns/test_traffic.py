@@ -388,7 +388,7 @@ def test_offload_on_a_bad_wire(lab, offload):
     alice, bob = mesh_with_offloads(lab, offload, impair=(
         "--loss", "1%", "--reorder", "3%", "--duplicate", "1%", "--delay", "1ms", "--jitter", "500us", "--seed", "11"))
     for to in (bob.ip4, bob.ip6):
-        wait_for(lambda to=to: ping(alice, to, count=1).lost == 0, what="a way")
+        wait_for(lambda to=to: ping(alice, to, count=1).lost == 0, 20, what="a way")
         tcp_both_ways(alice, bob, to, mbytes=4)
         for size in (1200, 100):
             assert some_of_one_piece(alice, bob, to, size) > 0.5
